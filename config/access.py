@@ -1,0 +1,133 @@
+"""Who may use the fleet, and what lies outside it: providers, routes, keys and their budgets."""
+
+from typing import Literal, TypeAlias
+
+from attrs import field, frozen
+from attrs.validators import optional
+
+from config import validators as v
+from config.problems import InvalidValueError
+from config.units import Duration
+
+ProviderKind: TypeAlias = Literal["openai", "anthropic", "ollama"]
+Scope: TypeAlias = Literal["inference", "embeddings", "audio", "images", "models:read", "fleet:read", "fleet:admin"]
+WindowKind: TypeAlias = Literal["rolling", "balance"]
+
+LARGEST_COUNT = 2**63 - 1  # what a database column holds
+
+_BASE_URLS: dict[ProviderKind, str] = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com/v1",
+    "ollama": "http://127.0.0.1:11434",
+}
+
+
+def without_slash(url: str) -> str:
+    """Drop the slashes at the end of a URL, so that paths can be appended to it."""
+    return url.rstrip("/")
+
+
+@frozen
+class Provider:
+    """An engine or a cloud outside the fleet.
+
+    Attributes:
+        name: What routes call it.
+        kind: The protocol it speaks.
+        base_url: Requests go to this URL followed by `/chat/completions`, `/messages` or `/api/chat`, by kind.
+            Absent: the public service of that kind; for ollama, its usual port on this host.
+        api_key_env: The environment variable with its key; absent: no key is sent.
+    """
+
+    name: str = field(validator=v.name)
+    kind: ProviderKind = "openai"
+    base_url: str = field(converter=without_slash, validator=v.url)
+    api_key_env: str | None = field(default=None, validator=optional(v.environment))
+
+    @base_url.default
+    def _default_base_url(self) -> str:
+        return _BASE_URLS.get(self.kind, "")
+
+
+@frozen
+class Route:
+    """Where to send requests for models that nothing in the fleet serves.
+
+    Attributes:
+        pattern: Model names this route is for, with `*` and `?` as wildcards.
+        providers: Provider names, tried in order.
+        deny: Patterns of model names that are refused.
+    """
+
+    pattern: str = field(validator=v.pattern)
+    providers: tuple[str, ...] = field(validator=[v.not_empty, v.distinct])
+    deny: tuple[str, ...] = field(default=(), validator=[v.each(v.pattern), v.distinct])
+
+
+@frozen
+class Window:
+    """How a key's hard cap renews.
+
+    Attributes:
+        kind: `rolling`: tokens of the last `period` count; `balance`: all tokens ever count.
+        period: Length of the rolling window, in seconds; None for a balance.
+    """
+
+    kind: WindowKind = "balance"
+    period: Duration | None = field(default=None, validator=optional([v.positive("1h"), v.finite]))
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse a rolling window without a period, and a balance with one."""
+        if self.kind == "rolling" and self.period is None:
+            raise InvalidValueError("is missing", 'a rolling window needs one, such as period = "1h"', ("period",))
+        if self.kind == "balance" and self.period is not None:
+            hint = 'add kind = "rolling" or leave it out'
+            raise InvalidValueError("means nothing for a balance", hint, ("period",), because=("kind",))
+
+
+@frozen
+class Key:
+    """A key that clients present.
+
+    Attributes:
+        name: What logs and listings call it.
+        key_env: The environment variable with the key. Either this or `key_hash`.
+        key_hash: "sha256:" and the hexadecimal SHA-256 of the key.
+        account: Whom its tokens are booked to; absent: an account of its own name.
+        scopes: What it may do.
+        hard_cap: Tokens it may use within `window`; None: uncapped, still metered.
+        window: How the cap renews.
+    """
+
+    name: str = field(validator=v.name)
+    key_env: str | None = field(default=None, validator=optional(v.environment))
+    key_hash: str | None = field(default=None, validator=optional(v.key_hash), repr=False)
+    account: str = field(validator=v.slug)
+    scopes: tuple[Scope, ...] = field(default=("inference",), validator=[v.not_empty, v.distinct])
+    hard_cap: int | None = field(default=None, validator=optional(v.between(0, LARGEST_COUNT)))
+    window: Window = Window()
+
+    @account.default
+    def _default_account(self) -> str:
+        return self.name
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse a key with no source, or with two."""
+        if self.key_env is None and self.key_hash is None:
+            hint = 'add key_env = "MY_KEY" or key_hash = "sha256:…"'
+            raise InvalidValueError("is missing, and so is key_hash", hint, ("key_env",), because=("key_hash",))
+        if self.key_env is not None and self.key_hash is not None:
+            raise InvalidValueError("stands beside key_env", "keep one of the two", ("key_hash",))
+
+
+@frozen
+class Entitlements:
+    """Authentication and budgets.
+
+    Attributes:
+        require_auth: Whether clients need a key; None: see `Topology.auth_required`.
+        keys: Keys declared in the file; others live in the database.
+    """
+
+    require_auth: bool | None = None
+    keys: tuple[Key, ...] = ()

@@ -1,0 +1,216 @@
+"""The whole fleet as frozen classes: one class per table of the file, one attribute per key."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal, TypeAlias
+
+from attrs import field, frozen
+from attrs.validators import optional
+
+from config import validators as v
+from config.access import LARGEST_COUNT, Entitlements, Provider, Route, without_slash
+from config.address import Address
+from config.problems import Path
+from config.supervision import ActorSettings
+from config.units import Duration, Size
+
+EvictionStrategy: TypeAlias = Literal["lru", "priority"]
+Quant: TypeAlias = Literal["int4", "int8", "fp8"]
+Capability: TypeAlias = Literal["tool_call", "reasoning", "vision", "embeddings", "transcription", "speech", "images"]
+
+BUNDLED_MODEL: Final = "helexa/tiny"
+"""The id of the model that comes with the package."""
+
+_LOOPBACK: Final = "127.0.0.1"
+
+
+@frozen
+class Eviction:
+    """Which loaded models make room, and when.
+
+    Attributes:
+        strategy: `lru`: the longest unused goes first; `priority`: the lowest priority, then the longest unused.
+        idle_ttl: Seconds without a request after which a model is unloaded; infinity: never.
+        defrag_after_cycles: Loads and unloads of a device after which its worker is restarted; 0: never.
+    """
+
+    strategy: EvictionStrategy = "lru"
+    idle_ttl: Duration = field(default=Duration(1800.0), validator=v.positive("30m"))
+    defrag_after_cycles: int = field(default=50, validator=v.between(0, 1_000_000))
+
+
+@frozen
+class Cortex:
+    """The gateway.
+
+    Attributes:
+        host: The host that runs it; None only in a fleet of one box.
+        listen: Where it serves the API.
+        metrics_listen: Where it serves its metrics.
+        database: Where keys and usage are kept: `sqlite:///path` or `postgresql://…`.
+        secret_env: The environment variable with the secret that cortex and its neurons share.
+        eviction: Which models make room.
+    """
+
+    host: str | None = field(default=None, validator=optional(v.name))
+    listen: Address = field(default=Address(_LOOPBACK, 31313))
+    metrics_listen: Address = field(default=Address(_LOOPBACK, 31314))
+    database: str = field(default="sqlite:///~/.local/state/helexa/helexa.db", validator=v.database)
+    secret_env: str = field(default="HELEXA_SECRET", validator=v.environment)
+    eviction: Eviction = Eviction()
+
+
+@frozen
+class Neuron:
+    """The daemon of one host.
+
+    Attributes:
+        name: What the rest of the file calls it.
+        host: The host that runs it; None only in a fleet of one box.
+        listen: Where it serves.
+        endpoint: The URL everyone else reaches it at, without a slash at the end.
+        devices: The devices it uses ("cuda:0", "cpu"); None: all it discovers.
+        preload: Ids of the models it loads at start.
+    """
+
+    name: str = field(validator=v.name)
+    host: str | None = field(default=None, validator=optional(v.name))
+    listen: Address = field(default=Address(_LOOPBACK, 13131), validator=v.fixed_port)
+    endpoint: str = field(converter=without_slash, validator=v.url)
+    devices: tuple[str, ...] | None = field(
+        default=None, validator=optional([v.not_empty, v.each(v.device), v.distinct])
+    )
+    preload: tuple[str, ...] = field(default=(), validator=v.distinct)
+
+    @endpoint.default
+    def _default_endpoint(self) -> str:
+        return f"http://{self.listen.connectable}"
+
+
+@frozen
+class Cost:
+    """What a model's tokens are accounted at, in US dollars per million."""
+
+    input: float = field(default=0.0, validator=v.price)
+    output: float = field(default=0.0, validator=v.price)
+
+
+@frozen
+class Model:
+    """An entry of the catalogue.
+
+    Attributes:
+        id: The name clients ask for, and the repository it is fetched from.
+        source: "huggingface", "helexa" (comes with the package) or "path:" and an absolute directory.
+        quant: The precision its weights are reduced to when loaded; None: as published.
+        tensor_parallel: How many devices share it; None: the fewest that fit.
+        min_device_memory: Bytes a device must have to be considered; None: decided from the model.
+        pinned_on: Names of the neurons that may hold it, and keep it; empty: any may.
+        priority: The higher, the later it is evicted.
+        idle_ttl: Seconds without a request until it is unloaded; None: see `Topology.idle_ttl`.
+        capabilities: What it can do beyond what its neurons report.
+        cost: What its tokens are accounted at.
+    """
+
+    id: str = field(validator=v.slug)
+    source: str = field(validator=v.source)
+    quant: Quant | None = None
+    tensor_parallel: int | None = field(default=None, validator=optional(v.between(1, 1024)))
+    min_device_memory: Size | None = field(default=None, validator=optional(v.positive("24GiB")))
+    pinned_on: tuple[str, ...] = field(default=(), validator=v.distinct)
+    priority: int = field(default=0, validator=v.between(-1_000_000, 1_000_000))
+    idle_ttl: Duration | None = field(default=None, validator=optional(v.positive("30m")))
+    capabilities: tuple[Capability, ...] = field(default=(), validator=v.distinct)
+    cost: Cost = Cost()
+
+    @source.default
+    def _default_source(self) -> str:
+        return "helexa" if self.id == BUNDLED_MODEL else "huggingface"
+
+
+@frozen
+class Bench:
+    """The benchmark loop.
+
+    Attributes:
+        interval: Seconds between two rounds; infinity: only on request.
+        samples_per_build: Measurements of each model on each neuron for one build of the software.
+    """
+
+    interval: Duration = field(default=Duration(1800.0), validator=v.positive("30m"))
+    samples_per_build: int = field(default=5, validator=v.between(1, LARGEST_COUNT))
+
+
+@frozen
+class Listener:
+    """A socket some process of the fleet binds; where the file says so, and on which host."""
+
+    path: Path
+    host: str | None
+    address: Address
+
+
+@frozen
+class Topology:
+    """A whole fleet.
+
+    `aliases` maps further names to ids of the catalogue; it is shared, not copied, and nobody may change it.
+    """
+
+    cortex: Cortex = Cortex()
+    neurons: tuple[Neuron, ...] = ()
+    models: tuple[Model, ...] = ()
+    aliases: Mapping[str, str] = field(factory=dict, hash=False)
+    providers: tuple[Provider, ...] = ()
+    routes: tuple[Route, ...] = ()
+    entitlements: Entitlements = field(default=Entitlements())
+    bench: Bench = Bench()
+    actors: ActorSettings = field(default=ActorSettings())
+
+    def neuron(self, name: str) -> Neuron | None:
+        """Return the neuron of that name, or None."""
+        return next((neuron for neuron in self.neurons if neuron.name == name), None)
+
+    def model(self, name: str) -> Model | None:
+        """Return the catalogue's entry whose id is `name`, or None; aliases are not followed."""
+        return next((model for model in self.models if model.id == name), None)
+
+    def resolve(self, name: str) -> Model | None:
+        """Return the catalogue's entry that a client means by an id or an alias, or None."""
+        return self.model(self.aliases.get(name, name))
+
+    def provider(self, name: str) -> Provider | None:
+        """Return the provider of that name, or None."""
+        return next((provider for provider in self.providers if provider.name == name), None)
+
+    def neurons_on(self, host: str) -> tuple[Neuron, ...]:
+        """Return the neurons that run on a host: all of them in a fleet of one box."""
+        return tuple(neuron for neuron in self.neurons if neuron.host in {None, host})
+
+    def cortex_on(self, host: str) -> bool:
+        """Whether cortex runs on a host: on any in a fleet of one box."""
+        return self.cortex.host in {None, host}
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts the file names, each once, cortex's first; empty for a fleet of one box."""
+        named = (self.cortex.host, *(neuron.host for neuron in self.neurons))
+        return tuple(dict.fromkeys(host for host in named if host is not None))
+
+    def idle_ttl(self, model: Model) -> Duration:
+        """Return the idle time, in seconds, after which a model is unloaded: its own, else the fleet's."""
+        return self.cortex.eviction.idle_ttl if model.idle_ttl is None else model.idle_ttl
+
+    def listeners(self) -> Iterator[Listener]:
+        """Yield every socket the fleet's processes bind."""
+        cortex = self.cortex
+        yield Listener(("cortex", "listen"), cortex.host, cortex.listen)
+        yield Listener(("cortex", "metrics_listen"), cortex.host, cortex.metrics_listen)
+        for index, neuron in enumerate(self.neurons):
+            yield Listener(("neurons", index, "listen"), neuron.host, neuron.listen)
+
+    @property
+    def auth_required(self) -> bool:
+        """Whether clients need a key: as the file says, else unless every listener is on loopback."""
+        if self.entitlements.require_auth is not None:
+            return self.entitlements.require_auth
+        return not all(listener.address.is_loopback for listener in self.listeners())
