@@ -1,0 +1,1 @@
+"""Self-hosted LLM serving for mismatched GPU boxes: one TOML file, one endpoint."""

@@ -1,0 +1,95 @@
+"""Splits the reasoning block at the start of an output from the answer after it. Pure.
+
+States: at the start (only white space so far) → reasoning → closed (newlines after the block) → answer.
+"""
+
+from collections.abc import Callable
+
+from helexa.text.deltas import ContentDelta, Delta, ReasoningDelta
+from helexa.text.tags import TagScanner
+
+OPEN = "<think>"
+CLOSE = "</think>"
+
+
+def prompt_opens_reasoning(prompt: str) -> bool:
+    """Say whether a rendered prompt ends within a reasoning block, so that the output begins inside it."""
+    return prompt.rstrip().endswith(OPEN)
+
+
+class ReasoningSplitter:
+    """One output stream. Each state is a method that takes text and returns what is left for the next state."""
+
+    def __init__(self, *, inside: bool = False) -> None:
+        """Start a stream; `inside` if the prompt already opened the block."""
+        self._state: Callable[[str], str] = self._reasoning if inside else self._at_start
+        self._out: list[Delta] = []
+        self._opening = ""  # at the start: what may be the beginning of the opening tag
+        self._closing = TagScanner(CLOSE)
+        self._blank: list[str] = []  # white space whose fate depends on what follows; a list, so that it stays linear
+        self._begun = False  # some reasoning was emitted, so newlines before it no longer matter
+
+    def push(self, text: str) -> list[Delta]:
+        """Return the deltas that are certain after this text."""
+        while text:
+            text = self._state(text)
+        return self._drain()
+
+    def finish(self) -> list[Delta]:
+        """Return what was held back; an unterminated block stays reasoning."""
+        if self._state == self._at_start:
+            self._out.append(ContentDelta("".join([*self._blank, self._opening])))
+        elif self._state == self._reasoning:
+            self._reason(self._closing.finish())
+            if self._begun:
+                self._out.append(ReasoningDelta("".join(self._blank)))
+        self._blank, self._opening = [], ""
+        return self._drain()
+
+    def _drain(self) -> list[Delta]:
+        out, self._out = self._out, []
+        return out
+
+    def _at_start(self, text: str) -> str:
+        text = self._opening + text
+        body = text.lstrip()
+        self._blank.append(text[: len(text) - len(body)])
+        if OPEN.startswith(body):
+            self._opening = body
+            return self._enter() if body == OPEN else ""
+        if body.startswith(OPEN):
+            return self._enter(body[len(OPEN) :])
+        self._state = self._answer
+        return "".join([*self._blank, body])
+
+    def _enter(self, rest: str = "") -> str:
+        self._blank, self._state = [], self._reasoning
+        return rest
+
+    def _reasoning(self, text: str) -> str:
+        before, after = self._closing.push(text)
+        self._reason(before)
+        if after is None:
+            return ""
+        self._blank, self._state = [], self._closed
+        return after
+
+    def _reason(self, text: str) -> None:
+        """Emit reasoning, keeping back the newlines at its end: they go if the closing tag follows."""
+        core = text.rstrip("\n")
+        if not core:
+            self._blank.append(text)
+            return
+        whole = "".join([*self._blank, core])
+        self._out.append(ReasoningDelta(whole if self._begun else whole.lstrip("\n")))
+        self._blank, self._begun = [text[len(core) :]], True
+
+    def _closed(self, text: str) -> str:
+        body = text.lstrip("\n")
+        if body:
+            self._state = self._answer
+        return body
+
+    def _answer(self, text: str) -> str:
+        self._out.append(ContentDelta(text))
+        return ""

@@ -1,0 +1,115 @@
+"""A model's chat template: rendering it in its sandbox, and finding out what it can do by trying it."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from attrs import frozen
+from jinja2 import TemplateError as JinjaError
+
+from helexa.text.errors import TemplateError
+from helexa.text.messages import Message, normalise
+
+# Everything an expression inside a template can raise through the sandbox.
+_TEMPLATE_FAILURES = (JinjaError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+_PROBE = "helexa-probe"
+_PROBE_TOOL = {
+    "type": "function",
+    "function": {"name": _PROBE, "description": "", "parameters": {"type": "object", "properties": {}}},
+}
+
+
+@frozen(eq=False, repr=False)
+class ChatTemplate:
+    """The chat template of one loaded tokenizer and what it was seen to do.
+
+    Attributes:
+        exists: The model has a chat template at all.
+        tools: Tools given to it appear in the prompt.
+        thinking: It speaks of `<think>`, or can be told whether to think.
+    """
+
+    _tokenizer: Any  # a transformers tokenizer, which has no usable types
+    exists: bool = False
+    tools: bool = False
+    thinking: bool = False
+    _content_as_parts: bool = False
+    _developer_role: bool = False
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> Self:
+        """Read and try the template of a transformers tokenizer."""
+        source = _source(tokenizer.chat_template)
+        if not source:
+            return cls(tokenizer)
+        as_parts = _needs_parts(tokenizer)
+        return cls(
+            tokenizer,
+            exists=True,
+            tools=_PROBE in _try(tokenizer, _user("hello", as_parts=as_parts), [_PROBE_TOOL]),
+            thinking="<think>" in source or "enable_thinking" in source,
+            content_as_parts=as_parts,
+            developer_role="developer" in source,
+        )
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None,
+        options: Mapping[str, Any],
+        *,
+        add_generation_prompt: bool,
+    ) -> str:
+        """Return the prompt; `options` are further template variables, such as `enable_thinking`.
+
+        Raises:
+            TemplateError: There is no template, or it does not accept this input.
+        """
+        if not self.exists:
+            raise TemplateError("This model has no chat template; send it a plain prompt instead of messages.")
+        _refuse_reserved(self._tokenizer, options)
+        chat = normalise(messages, content_as_parts=self._content_as_parts, developer_role=self._developer_role)
+        listed = [dict(tool) for tool in tools] if tools else None
+        try:
+            return _apply(self._tokenizer, chat, listed, add_generation_prompt=add_generation_prompt, **options)
+        except _TEMPLATE_FAILURES as error:
+            raise TemplateError(f"The model's chat template rejects these messages: {_reason(error)}") from error
+
+
+def _apply(tokenizer: Any, chat: list[Message], tools: list[Message] | None, **options: Any) -> str:
+    text: str = tokenizer.apply_chat_template(chat, tools=tools, tokenize=False, **options)
+    return text
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip() or type(error).__name__
+
+
+def _refuse_reserved(tokenizer: Any, options: Mapping[str, Any]) -> None:
+    """Keep clients from setting the renderer's own parameters: `chat_template` alone would replace the template."""
+    taken = {*inspect.signature(type(tokenizer).apply_chat_template).parameters, "conversations", "messages"}
+    refused = sorted(taken.intersection(options) - {"documents"})
+    if refused:
+        raise TemplateError(f"chat template options may not set {', '.join(map(repr, refused))}; it is reserved.")
+
+
+def _source(template: str | dict[str, str] | None) -> str:
+    return "\n".join(template.values()) if isinstance(template, dict) else template or ""
+
+
+def _user(text: str, *, as_parts: bool) -> list[Message]:
+    return [{"role": "user", "content": [{"type": "text", "text": text}] if as_parts else text}]
+
+
+def _try(tokenizer: Any, chat: list[Message], tools: list[Message] | None = None) -> str:
+    try:
+        return _apply(tokenizer, chat, tools, add_generation_prompt=False)
+    except _TEMPLATE_FAILURES:
+        return ""
+
+
+def _needs_parts(tokenizer: Any) -> bool:
+    """Say whether content has to be a list of parts: templates made for images drop a plain string in silence."""
+    if _PROBE in _try(tokenizer, _user(_PROBE, as_parts=False)):
+        return False
+    return _PROBE in _try(tokenizer, _user(_PROBE, as_parts=True))
