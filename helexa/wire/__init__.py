@@ -1,0 +1,1 @@
+"""Shapes on the wire: errors, events, requests, reports. Pure: no event loop, no tensors, no HTTP."""
