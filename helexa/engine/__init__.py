@@ -1,0 +1,1 @@
+"""The engine: a process that owns its device and turns token ids into token ids."""

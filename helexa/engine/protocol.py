@@ -1,0 +1,218 @@
+"""The frames between a neuron and an engine worker, and how they are laid on a socket.
+
+A frame is a 4-byte big-endian length and that many bytes of msgpack: a map with the frame's class name under ``_type``.
+The worker speaks first, with ``Hello``; a neuron that does not know its version must not go on. Tokens are ids in
+both directions: text, templates and stop strings are the neuron's business, and the engine never waits for them.
+"""
+
+import struct
+from typing import Any
+
+import msgpack
+from attrs import field, frozen
+from cattrs.preconf.msgpack import make_converter
+from cattrs.strategies import configure_tagged_union
+
+from helexa.wire.sampling import SamplingParams
+
+VERSION = 1
+MAX_FRAME_BYTES = 64 * 2**20
+_LENGTH = struct.Struct(">I")
+
+
+@frozen
+class Hello:
+    """Worker to neuron, first: who speaks."""
+
+    version: int
+    pid: int
+    device: str
+    torch: str
+
+
+@frozen
+class Load:
+    """Neuron to worker: load a causal language model.
+
+    Attributes:
+        model: the id every later frame names it by.
+        path: a local directory, or a Hugging Face id to be found in its cache.
+    """
+
+    model: str
+    path: str
+
+
+@frozen
+class Unload:
+    """Neuron to worker: forget a model; its sequences end as aborted."""
+
+    model: str
+
+
+@frozen
+class Submit:
+    """Neuron to worker: generate.
+
+    Attributes:
+        request: unique among the worker's live requests.
+        prompt_ids: the rendered prompt, at least one token.
+        key: who asks; fairness and prefix reuse never cross keys.
+        priority: larger goes first.
+    """
+
+    request: str
+    model: str
+    prompt_ids: list[int]
+    sampling: SamplingParams = field(factory=SamplingParams)
+    key: str = ""
+    priority: int = 0
+
+
+@frozen
+class Abort:
+    """Neuron to worker: nobody waits for this request any more. ``Finished(reason="abort")`` answers if it lived."""
+
+    request: str
+
+
+@frozen
+class Loaded:
+    """Worker to neuron: a model can take requests. Memory in MiB, lengths in tokens."""
+
+    model: str
+    memory_mb: int
+    context_length: int
+    seconds: float
+
+
+@frozen
+class LoadFailed:
+    """Worker to neuron: a model could not be loaded; the worker lives on."""
+
+    model: str
+    error: str
+
+
+@frozen
+class Unloaded:
+    """Worker to neuron: a model and its memory are gone."""
+
+    model: str
+
+
+@frozen
+class TokenDelta:
+    """The new tokens of one request in one step."""
+
+    request: str
+    ids: list[int]
+
+
+@frozen
+class Tokens:
+    """Worker to neuron: what one step brought, for all its sequences."""
+
+    step: int
+    deltas: list[TokenDelta]
+
+
+@frozen
+class Finished:
+    """Worker to neuron: the one good end of a request. ``reason`` is ``stop``, ``length`` or ``abort``."""
+
+    request: str
+    reason: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@frozen
+class Failed:
+    """Worker to neuron: the one bad end of a request. ``code`` is an error code of the API."""
+
+    request: str
+    code: str
+    error: str
+
+
+@frozen
+class ModelLoad:
+    """How busy one model is."""
+
+    model: str
+    running: int
+    waiting: int
+
+
+@frozen
+class Heartbeat:
+    """Worker to neuron, every second, from a thread of its own.
+
+    ``stalled_seconds`` is how long the current step or load has been running: 0 when idle. A process whose heart beats
+    and whose step never ends is wedged, and only its parent can end that.
+    """
+
+    step: int
+    stalled_seconds: float
+    loading: bool
+    models: list[ModelLoad]
+
+
+Command = Load | Unload | Submit | Abort
+Report = Hello | Loaded | LoadFailed | Unloaded | Tokens | Finished | Failed | Heartbeat
+Frame = Command | Report
+
+
+class ProtocolError(Exception):
+    """Bytes that are no frame of this protocol: the peer is broken or of another build."""
+
+
+_converter = make_converter(detailed_validation=False)
+configure_tagged_union(Frame, _converter)
+
+
+def encode(frame: Frame) -> bytes:
+    """A frame with its length prefix."""
+    body: bytes = msgpack.packb(_converter.unstructure(frame, Frame))
+    return _LENGTH.pack(len(body)) + body
+
+
+def _decode(body: bytes) -> Frame:
+    try:
+        found: Any = msgpack.unpackb(body)
+        return _converter.structure(found, Frame)  # type: ignore[arg-type]  # a union is a form, not a class
+    except Exception as error:
+        raise ProtocolError(f"not a frame: {type(error).__name__}: {error}") from error
+
+
+class FrameReader:
+    """Cuts a byte stream, in pieces of any size, into frames. A reader that has raised is to be thrown away."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def push(self, data: bytes) -> list[Frame]:
+        """The frames that ``data`` completes.
+
+        Raises:
+            ProtocolError: a length over ``MAX_FRAME_BYTES``, or a body that is no frame.
+        """
+        self._buffer += data
+        frames = []
+        while (body := self._take()) is not None:
+            frames.append(_decode(body))
+        return frames
+
+    def _take(self) -> bytes | None:
+        if len(self._buffer) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        if length > MAX_FRAME_BYTES:
+            raise ProtocolError(f"a frame of {length} bytes; at most {MAX_FRAME_BYTES} are allowed")
+        end = _LENGTH.size + length
+        if len(self._buffer) < end:
+            return None
+        body = bytes(self._buffer[_LENGTH.size : end])
+        del self._buffer[:end]
+        return body

@@ -1,0 +1,187 @@
+"""The engine worker's process: ``python -m helexa.engine.worker --device cpu --fd 3``.
+
+Three threads. The main one steps the models; a reader turns the socket into a queue; a heart beats beside both, so
+that the neuron can tell a long step from a dead process. The socket is the worker's world: when it ends, so does the
+process.
+"""
+
+import argparse
+import os
+import queue
+import signal
+import socket
+import threading
+from time import monotonic
+from typing import NoReturn
+
+import structlog
+
+from helexa import lifeline
+from helexa.engine import protocol
+from helexa.engine.core import Engine
+from helexa.engine.loading import LoadError, load_model
+from helexa.engine.protocol import Abort, Command, Heartbeat, Hello, Load, Report, Submit, Unload
+
+HEARTBEAT_SECONDS = 1.0
+_log = structlog.get_logger()
+
+
+class Link:
+    """The worker's end of the socket: a queue of commands in, frames out from any thread."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._sending = threading.Lock()
+        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+
+    def send(self, *reports: Report) -> None:
+        """Write frames in one go; blocks while the neuron is slow to read."""
+        if reports:
+            data = b"".join(map(protocol.encode, reports))
+            try:
+                with self._sending:
+                    self._socket.sendall(data)
+            except OSError:
+                os._exit(0)  # the neuron is gone, and with it every reader of what we compute
+
+    def take(self, *, block: bool) -> list[Command]:
+        """Every command that has come; at least one if ``block``."""
+        found = [self._commands.get()] if block else []
+        while not self._commands.empty():
+            found.append(self._commands.get())
+        return found
+
+    def read_for_ever(self) -> NoReturn:
+        """Fill the queue; end the process when the neuron is gone or talks nonsense."""
+        reader = protocol.FrameReader()
+        try:
+            while data := self._socket.recv(1 << 16):
+                for frame in reader.push(data):
+                    self._commands.put(frame)  # type: ignore[arg-type]  # a neuron sends commands only
+        except (OSError, protocol.ProtocolError) as error:
+            _log.error("worker.link_broken", error=str(error))
+        os._exit(0)  # not sys.exit: that would end this thread alone, and the main one may be deep in a step
+
+
+class Worker:
+    """Holds the models of one device and steps them in turn."""
+
+    def __init__(self, link: Link, device: str) -> None:
+        self._link = link
+        self._device = device
+        self._engines: dict[str, Engine] = {}
+        self._owner: dict[str, str] = {}
+        self._step = 0
+        self._loading = False
+        self._busy_since: float | None = None
+
+    def run(self) -> NoReturn:
+        """Serve commands for ever."""
+        import torch
+
+        self._link.send(Hello(protocol.VERSION, os.getpid(), self._device, torch.__version__))
+        threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
+        while True:
+            for command in self._link.take(block=not self._has_work()):
+                self._handle(command)
+            self._step_all()
+
+    def _has_work(self) -> bool:
+        return any(engine.running or engine.waiting for engine in self._engines.values())
+
+    def _handle(self, command: Command) -> None:
+        match command:
+            case Load():
+                self._load(command)
+            case Unload(model):
+                self._unload(model)
+            case Submit():
+                self._submit(command)
+            case Abort(request):
+                engine = self._engines.get(self._owner.pop(request, ""))
+                self._link.send(*(engine.abort(request) if engine else ()))
+
+    def _load(self, load: Load) -> None:
+        self._busy_since, self._loading = monotonic(), True
+        try:
+            model = load_model(load.path, self._device)
+        except LoadError as error:
+            self._link.send(protocol.LoadFailed(load.model, str(error)))
+        else:
+            self._engines[load.model] = Engine(model)
+            self._link.send(protocol.Loaded(load.model, model.memory_mb, model.context_length, model.seconds))
+        finally:
+            self._busy_since, self._loading = None, False
+
+    def _unload(self, model: str) -> None:
+        import torch
+
+        if (engine := self._engines.pop(model, None)) is not None:
+            self._link.send(*engine.abort_all())
+            self._owner = {request: owner for request, owner in self._owner.items() if owner != model}
+            del engine
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._link.send(protocol.Unloaded(model))
+
+    def _submit(self, submit: Submit) -> None:
+        if (engine := self._engines.get(submit.model)) is None:
+            self._link.send(protocol.Failed(submit.request, "service_unavailable", f"{submit.model} is not loaded"))
+            return
+        self._owner[submit.request] = submit.model
+        self._report(engine.submit(submit))
+
+    def _step_all(self) -> None:
+        for engine in self._engines.values():
+            if engine.running or engine.waiting:
+                self._step += 1
+                self._busy_since = monotonic()
+                deltas, ends = engine.step()
+                self._busy_since = None
+                self._report([protocol.Tokens(self._step, deltas), *ends] if deltas else ends)
+
+    def _report(self, reports: list[Report]) -> None:
+        for report in reports:
+            if isinstance(report, protocol.Finished | protocol.Failed):
+                self._owner.pop(report.request, None)
+        self._link.send(*reports)
+
+    def _beat(self) -> NoReturn:
+        pause = threading.Event()
+        while True:
+            since = self._busy_since
+            stalled = 0.0 if since is None else monotonic() - since
+            models = [
+                protocol.ModelLoad(model, engine.running, engine.waiting)
+                for model, engine in list(self._engines.items())
+            ]
+            self._link.send(Heartbeat(self._step, stalled, self._loading, models))
+            pause.wait(HEARTBEAT_SECONDS)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m helexa.engine.worker", description="Run models on one device.")
+    parser.add_argument("--device", required=True, help="torch device, e.g. cpu or cuda:0")
+    parser.add_argument("--fd", type=int, required=True, help="inherited socket to the neuron")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to torch")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run until the neuron's end of the socket closes."""
+    arguments = _arguments()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the root's to handle; it reaches us as a closed socket
+    lifeline.watch(lambda: None, grace=1.0)
+    import torch
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # several processes share one terminal
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    link = Link(socket.socket(fileno=arguments.fd))
+    threading.Thread(target=link.read_for_ever, daemon=True, name="reader").start()
+    Worker(link, arguments.device).run()
+
+
+if __name__ == "__main__":
+    main()
