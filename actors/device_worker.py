@@ -1,0 +1,264 @@
+"""Owns one device's engine worker: its process, its models, its requests.
+
+When the process dies, however it dies, the requests it was serving end with an error at once, its models read
+``recovering``, the supervisor runs this actor again, and the new process loads the same models. Nothing is carried over
+but the list of models: a fresh process is the only cure for a broken device context.
+"""
+
+from itertools import count
+from typing import Any
+
+import structlog
+import trio
+from attrs import define, evolve, field
+
+from actors.actor import Actor
+from actors.engine_link import EngineLink
+from actors.generation import LiveGeneration
+from actors.vitals import Vitals
+from helexa.engine import protocol
+from helexa.engine.protocol import (
+    Abort,
+    Command,
+    Failed,
+    Finished,
+    Heartbeat,
+    Hello,
+    Load,
+    Loaded,
+    LoadFailed,
+    Submit,
+    Tokens,
+    Unload,
+    Unloaded,
+)
+from helexa.neuron.ports import End
+from helexa.wire import errors
+from helexa.wire.fleet import Limit, ModelReport
+from helexa.wire.sampling import SamplingParams
+
+MAX_LIVE_REQUESTS = 4096
+STOP_SECONDS = 2.0
+
+_log = structlog.get_logger()
+
+
+class WorkerDiedError(Exception):
+    """The engine worker's process ended, or had to be ended."""
+
+
+@define(eq=False)
+class _Model:
+    """A model this worker is to hold, through every restart of its process."""
+
+    load: Load
+    report: ModelReport
+    settled: trio.Event = field(factory=trio.Event)
+
+    def settle(self, report: ModelReport) -> None:
+        self.report = report
+        self.settled.set()
+
+
+class DeviceWorker(Actor):
+    """The engine worker of one device, and what is known of its models and requests.
+
+    Args:
+        device: torch's name of it, e.g. ``cuda:0``.
+        threads: CPU threads of the worker; 0 leaves the choice to torch.
+    """
+
+    def __init__(self, device: str, *, threads: int = 0) -> None:
+        self.name = f"device-worker:{device}"
+        self.device = device
+        self._threads = threads
+        self._link: EngineLink | None = None
+        self._models: dict[str, _Model] = {}
+        self._unloading: dict[str, trio.Event] = {}
+        self._live: dict[str, LiveGeneration] = {}
+        self._numbers = count(1)
+
+    @property
+    def mailbox_depth(self) -> int:
+        """Frames not yet written to the process."""
+        return self._link.depth if self._link else 0
+
+    @property
+    def pid(self) -> int | None:
+        """The worker process, if there is one."""
+        return self._link.pid if self._link else None
+
+    def reports(self) -> tuple[ModelReport, ...]:
+        """Every model this worker holds or is to hold."""
+        return tuple(model.report for model in self._models.values())
+
+    def holds(self, model: str) -> bool:
+        """Whether the model is this worker's."""
+        return model in self._models
+
+    async def load(self, model: str, path: str) -> None:
+        """Load a model and wait until it serves; joins a load under way, retries a failed one.
+
+        Raises:
+            ApiError: ``upstream_error`` with the worker's reason.
+        """
+        entry = self._models.get(model)
+        if entry is None or entry.report.status == "failed":
+            entry = self._models[model] = _Model(Load(model, path), ModelReport(model, "loading", self.device))
+            self._send(entry.load)
+        await entry.settled.wait()
+        if entry.report.status == "failed":
+            raise errors.upstream_error(f"'{model}' does not load: {entry.report.error}")
+
+    async def unload(self, model: str) -> None:
+        """Forget a model and wait until its memory is free. Its requests end with an error."""
+        del self._models[model]
+        if self._link is not None:
+            done = self._unloading.setdefault(model, trio.Event())
+            self._send(Unload(model))
+            await done.wait()
+
+    def submit(self, model: str, prompt_ids: list[int], sampling: SamplingParams) -> LiveGeneration:
+        """Start a generation. The caller closes it.
+
+        Raises:
+            ApiError: 503 unless the model is loaded, 429 when too many requests are live.
+        """
+        report = self._models[model].report
+        if report.status != "loaded":
+            raise errors.unavailable(_not_loaded(report), 2)
+        if len(self._live) >= MAX_LIVE_REQUESTS:
+            raise errors.rate_limited(f"{MAX_LIVE_REQUESTS} requests are already in flight on {self.device}.", 1)
+        request = f"{self.device}/{next(self._numbers)}"
+        generation = self._live[request] = LiveGeneration(lambda: self._abort(request))
+        self._send(Submit(request, model, prompt_ids, sampling))
+        return generation
+
+    def give_up(self, error: str) -> None:
+        """The supervisor will not run this actor again: nothing here will ever load."""
+        for model in self._models.values():
+            model.settle(evolve(model.report, status="failed", error=error))
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run one worker process until it ends.
+
+        Raises:
+            WorkerDiedError: it ended; the supervisor starts the next one.
+        """
+        link = await EngineLink.open(self.device, self._threads)
+        vitals = Vitals(trio.current_time())
+        try:
+            self._link = link
+            for model in self._models.values():
+                self._send(model.load)
+            await self._serve(link, vitals, task_status)
+        finally:
+            self._link = None
+            with trio.CancelScope(shield=True):  # bounded by STOP_SECONDS
+                exit_ = await link.close(STOP_SECONDS)
+            ended = vitals.verdict or str(exit_)
+            self._lose(ended)
+        raise WorkerDiedError(f"the engine worker of {self.device} is gone: {ended}")
+
+    async def _serve(self, link: EngineLink, vitals: Vitals, task_status: trio.TaskStatus[None]) -> None:
+        """Carry frames until there are no more."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(link.write_for_ever)
+            nursery.start_soon(_watch, link, vitals)
+            try:
+                await self._read(link, vitals, task_status)
+            except protocol.ProtocolError as error:
+                vitals.verdict = str(error)
+            nursery.cancel_scope.cancel()
+
+    async def _read(self, link: EngineLink, vitals: Vitals, task_status: trio.TaskStatus[None]) -> None:
+        while frames := await link.read():
+            vitals.heard = trio.current_time()
+            for frame in frames:
+                if isinstance(frame, Hello):
+                    vitals.greet(frame)
+                    task_status.started()
+                else:
+                    self._take(frame, vitals)
+
+    def _take(self, frame: protocol.Frame, vitals: Vitals) -> None:
+        match frame:
+            case Tokens():
+                self._extend(frame)
+            case Finished():
+                self._end(frame.request, End(frame.reason))
+            case Failed():
+                self._end(frame.request, End("failed", frame.code, f"{frame.error[:1].upper()}{frame.error[1:]}."))
+            case Heartbeat():
+                vitals.beat(frame)
+                self._note_load(frame)
+            case Loaded():
+                self._settle(frame.model, status="loaded", memory_mb=frame.memory_mb, limit=_limit(frame), error=None)
+                _log.info("model.loaded", model=frame.model, device=self.device, seconds=round(frame.seconds, 2))
+            case LoadFailed():
+                self._settle(frame.model, status="failed", error=frame.error)
+                _log.error("model.failed", model=frame.model, device=self.device, error=frame.error)
+            case Unloaded():
+                self._unloading.pop(frame.model, trio.Event()).set()
+            case _:
+                raise protocol.ProtocolError(f"a worker does not send {type(frame).__name__}")
+
+    def _extend(self, frame: Tokens) -> None:
+        for delta in frame.deltas:
+            # absent: aborted while the step was running
+            if (generation := self._live.get(delta.request)) is not None:
+                generation.extend(delta.ids)
+
+    def _end(self, request: str, end: End) -> None:
+        if (generation := self._live.pop(request, None)) is not None:
+            generation.finish(end)
+
+    def _settle(self, model: str, **changes: Any) -> None:
+        # absent: unloaded while it was loading
+        if (entry := self._models.get(model)) is not None:
+            entry.settle(evolve(entry.report, **changes))
+
+    def _note_load(self, frame: Heartbeat) -> None:
+        for load in frame.models:
+            if (entry := self._models.get(load.model)) is not None:
+                entry.report = evolve(entry.report, running=load.running, waiting=load.waiting)
+
+    def _lose(self, ended: str) -> None:
+        """The process is gone, and with it every model in memory and every request."""
+        for model in self._models.values():
+            if model.report.status == "loaded":
+                model.report = evolve(model.report, status="recovering", running=0, waiting=0)
+                model.settled = trio.Event()
+        message = f"The engine worker of {self.device} is gone ({ended}); its models are being recovered."
+        for request in list(self._live):
+            self._end(request, End("failed", "upstream_error", message))
+        for unloading in self._unloading.values():
+            unloading.set()
+        self._unloading.clear()
+
+    def _abort(self, request: str) -> None:
+        if self._live.pop(request, None) is not None:
+            self._send(Abort(request))
+
+    def _send(self, frame: Command) -> None:
+        """Queue a frame. Without a process there is nobody to tell: the next one gets its models from the list."""
+        if self._link is not None:
+            self._link.send(frame)
+
+
+async def _watch(link: EngineLink, vitals: Vitals) -> None:
+    """End a process that is silent or wedged; its reader then sees the end of the socket."""
+    while vitals.judge(trio.current_time()) is None:  # noqa: ASYNC110 - silence is the absence of an event
+        await trio.sleep(1)
+    await link.kill()
+
+
+def _limit(loaded: Loaded) -> Limit:
+    """What fits: at least one token must be left for the answer."""
+    context = loaded.context_length
+    return Limit(context=context, input=context - 1, output=context - 1)
+
+
+def _not_loaded(report: ModelReport) -> str:
+    reason = f": {report.error}" if report.error else ""
+    return f"The model '{report.id}' is {report.status}{reason}."

@@ -1,0 +1,97 @@
+"""One engine worker process and the socket to it."""
+
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Self
+
+import trio
+from attrs import define, field
+
+from actors.process import ChildProcess, Exit
+from helexa.engine import protocol
+from helexa.engine.protocol import Command, Frame, FrameReader
+
+
+@define(eq=False)
+class EngineLink:
+    """Frames to and from a worker process; owns both the process and the socket until ``close``."""
+
+    _child: ChildProcess
+    _stream: trio.SocketStream
+    _reader: FrameReader = field(factory=FrameReader)
+    _outbox: list[bytes] = field(factory=list)
+    _filled: trio.Event = field(factory=trio.Event)
+
+    @classmethod
+    async def open(cls, device: str, threads: int) -> Self:
+        """Start a worker; cancelling leaves neither a process nor a socket behind."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                child = await ChildProcess.spawn(
+                    _command(device, threads, theirs.fileno()), pass_fds=(theirs.fileno(),), name=f"engine {device}"
+                )
+            except BaseException:
+                ours.close()
+                raise
+        ours.setblocking(False)
+        return cls(child, trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id."""
+        return self._child.pid
+
+    @property
+    def depth(self) -> int:
+        """Frames not yet written."""
+        return len(self._outbox)
+
+    def send(self, frame: Command) -> None:
+        """Queue a frame; never waits. What piles up is bounded by the live requests, at most two frames each."""
+        self._outbox.append(protocol.encode(frame))
+        self._filled.set()
+
+    async def write_for_ever(self) -> None:
+        """Write what is queued, as it comes. Ends quietly when the worker is gone: its reader tells why."""
+        try:
+            while True:
+                await self._filled.wait()
+                data, self._outbox, self._filled = b"".join(self._outbox), [], trio.Event()
+                await self._stream.send_all(data)
+        except trio.BrokenResourceError:
+            return
+
+    async def read(self) -> Sequence[Frame]:
+        """The next frames, at least one; empty when the worker has closed its end.
+
+        Raises:
+            ProtocolError: the worker sent what is no frame.
+        """
+        while True:
+            try:
+                data = await self._stream.receive_some()
+            except trio.BrokenResourceError:
+                return ()
+            if not data:
+                return ()
+            if frames := self._reader.push(bytes(data)):
+                return frames
+
+    async def kill(self) -> None:
+        """End the process at once."""
+        await self._child.stop(0)
+
+    async def close(self, grace: float) -> Exit:
+        """Stop the process within ``grace`` seconds, reap it, close the socket."""
+        # The socket first: a worker that is not deep in a step ends by itself when it sees the end of it.
+        await trio.aclose_forcefully(self._stream)
+        return await self._child.stop(grace)
+
+
+def _command(device: str, threads: int, fd: int) -> list[str]:
+    return [
+        *(sys.executable, "-m", "helexa.engine.worker"),
+        *("--device", device, "--fd", str(fd), "--threads", str(threads)),
+    ]

@@ -1,0 +1,62 @@
+"""Which build this is: enough to tell two apart, cheap enough to ask often."""
+
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import gmtime, strftime, time
+
+from helexa.wire.fleet import Version
+
+_ROOT = Path(__file__).resolve().parents[2]
+_STARTED_AT = time()
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _git(*arguments: str) -> str | None:
+    """The output of git in the source tree; ``None`` for an installed package, or without git."""
+    if not (_ROOT / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed arguments
+            ["git", "-C", str(_ROOT), *arguments],  # noqa: S607 - whichever git the user runs
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+@cache
+def build_version() -> Version:
+    """This process's build. Blocks on git for some milliseconds the first time: call it before serving."""
+    status = _git("status", "--porcelain", "--untracked-files=no")
+    torch = _installed("torch")
+    return Version(
+        version=_installed("helexa"),
+        git_sha=_git("rev-parse", "HEAD"),
+        dirty=None if status is None else bool(status),
+        build_time=_build_time(),
+        python=platform.python_version(),
+        torch=torch,
+        transformers=_installed("transformers"),
+        cuda=torch.partition("+cu")[2] or None,
+        started_at=_STARTED_AT,
+    )
+
+
+def _build_time() -> str | None:
+    """The commit's time in a source tree, else when the package's files were installed; ISO 8601, UTC."""
+    stamp = _git("log", "-1", "--format=%ct")
+    seconds = float(stamp) if stamp else Path(__file__).stat().st_mtime
+    return strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(seconds))

@@ -1,0 +1,121 @@
+"""The models this host serves: engine workers for the tokens, tokenizers for the text, and how start-up is going."""
+
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+import structlog
+import trio
+from attrs import define, evolve, field
+
+from helexa.neuron import sources
+from helexa.neuron.ports import Engines
+from helexa.text import ChatTokenizer
+from helexa.wire import errors
+from helexa.wire.errors import ApiError
+from helexa.wire.fleet import Activation, ActivationFailure, LoadRequest, ModelReport
+
+_log = structlog.get_logger()
+
+
+@define(eq=False)
+class Service:
+    """Owns the tokenizers and the activation state; asks the engines for everything else.
+
+    Attributes:
+        engines: the workers.
+        source_of: the catalogue's source of a model, ``None`` if the catalogue does not have it.
+    """
+
+    engines: Engines
+    source_of: Callable[[str], str | None]
+    activation: Activation = field(factory=Activation)
+    started: float = field(factory=monotonic)
+    _texts: dict[str, ChatTokenizer] = field(factory=dict)
+
+    def reports(self) -> tuple[ModelReport, ...]:
+        """Every model here, with the capabilities its template shows."""
+        return tuple(self._with_capabilities(report) for report in self.engines.reports())
+
+    def _with_capabilities(self, report: ModelReport) -> ModelReport:
+        text = self._texts.get(report.id)
+        return report if text is None else evolve(report, capabilities=_capabilities(text))
+
+    def report(self, model: str) -> ModelReport:
+        """One model.
+
+        Raises:
+            ApiError: ``model_not_found``.
+        """
+        for report in self.reports():
+            if report.id == model:
+                return report
+        raise errors.model_not_found(model)
+
+    def text(self, model: str) -> ChatTokenizer:
+        """The tokenizer of a model that is or was loaded.
+
+        Raises:
+            ApiError: ``model_not_found``, or 503 while its first load is under way.
+        """
+        if model in self._texts:
+            return self._texts[model]
+        report = self.report(model)
+        raise errors.unavailable(f"The model '{model}' is {report.status}.", 2)
+
+    async def load(self, request: LoadRequest) -> ModelReport:
+        """Load a model and wait until it serves.
+
+        Raises:
+            ApiError: it is not in the catalogue, its files are not there, or it does not load.
+        """
+        source = request.source or self.source_of(request.model)
+        if source is None:
+            raise errors.model_not_found(request.model)
+        path = await trio.to_thread.run_sync(sources.resolve, request.model, source)
+        text = await trio.to_thread.run_sync(_load_text, request.model, path)
+        await self.engines.load(request.model, path, request.device)
+        self._texts[request.model] = text
+        return self.report(request.model)
+
+    async def unload(self, model: str) -> None:
+        """Unload a model and wait until its memory is free.
+
+        Raises:
+            ApiError: ``model_not_found``.
+        """
+        await self.engines.unload(model)
+        self._texts.pop(model, None)
+
+    async def preload(self, models: Sequence[str]) -> None:
+        """Load the models named in the topology, one after the other; a failure is recorded, the next one goes on."""
+        self.activation = Activation("pre_warming", tuple(models))
+        for model in models:
+            rest = tuple(each for each in self.activation.pending if each != model)
+            self.activation = evolve(self.activation, pending=rest, in_progress=model)
+            await self._preload_one(model)
+        self.activation = evolve(self.activation, state="ready", in_progress=None)
+
+    async def _preload_one(self, model: str) -> None:
+        before = self.activation
+        try:
+            await self.load(LoadRequest(model))
+        except ApiError as error:
+            _log.error("preload.failed", model=model, error=error.message)
+            failure = ActivationFailure(model, error.message)
+            self.activation = evolve(before, failed=(*before.failed, failure))
+        else:
+            _log.info("preload.done", model=model)
+            self.activation = evolve(before, completed=(*before.completed, model))
+
+
+def _load_text(model: str, path: str) -> ChatTokenizer:
+    try:
+        return ChatTokenizer.load(path)
+    except Exception as error:
+        detail = f"The tokenizer of '{model}' does not load: {type(error).__name__}: {error}"
+        raise errors.upstream_error(detail.splitlines()[0]) from error
+
+
+def _capabilities(text: ChatTokenizer) -> tuple[str, ...]:
+    found = {"chat": text.has_chat_template, "tool_call": text.supports_tools, "reasoning": text.supports_thinking}
+    return tuple(name for name, has in found.items() if has)
