@@ -1,0 +1,78 @@
+"""Owns one neuron's process on this host: starts it, waits until it serves, replaces it when it dies."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+
+import structlog
+import trio
+
+from actors.actor import Actor
+from actors.process import ChildProcess
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 5.0
+_log = structlog.get_logger()
+
+
+class NeuronDiedError(Exception):
+    """The neuron's process ended, or never served."""
+
+
+class NeuronProcess(Actor):
+    """A neuron child process.
+
+    Args:
+        name: the neuron's name in the topology.
+        topology: the file it is to read; the same one this process has read.
+        env: its environment.
+        on_change: called whenever a process of its serves, and whenever one has ended.
+    """
+
+    def __init__(self, name: str, topology: str, env: Mapping[str, str], on_change: Callable[[], None]) -> None:
+        self.name = f"neuron:{name}"
+        self._neuron = name
+        self._topology = topology
+        self._env = env
+        self._on_change = on_change
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run one process until it ends.
+
+        Raises:
+            NeuronDiedError: it ended; the supervisor starts the next one.
+        """
+        read_end, write_end = os.pipe()
+        async with trio.lowlevel.FdStream(read_end) as ready:
+            try:
+                child = await ChildProcess.spawn(
+                    self._command(write_end), env=self._env, pass_fds=(write_end,), name=self.name
+                )
+            finally:
+                os.close(write_end)  # so that the pipe ends with the child
+            try:
+                await self._wait_ready(ready)
+                task_status.started()
+                self._on_change()
+                ended = await child.wait()
+            finally:
+                await child.stop(STOP_SECONDS)
+                self._on_change()
+        raise NeuronDiedError(f"the process of neuron '{self._neuron}' is gone: {ended}")
+
+    def _command(self, ready_fd: int) -> list[str]:
+        return [
+            *(sys.executable, "-m", "helexa", "neuron", self._topology),
+            *("--name", self._neuron, "--ready-fd", str(ready_fd)),
+        ]
+
+    async def _wait_ready(self, ready: trio.abc.ReceiveStream) -> None:
+        """Wait for the child's word that it serves.
+
+        A look at its port instead would also be content with a stranger that listens there.
+        """
+        with trio.move_on_after(READY_SECONDS):
+            if await ready.receive_some(1):
+                return
+            raise NeuronDiedError(f"the process of neuron '{self._neuron}' ended before it served")
+        raise NeuronDiedError(f"the process of neuron '{self._neuron}' did not serve within {READY_SECONDS:g} s")

@@ -1,0 +1,268 @@
+"""A thin HTTP/1.1 client on trio sockets: what a proxy needs, and nothing between it and the bytes.
+
+A general client costs several times what proxying itself does, and hides whether a body ended or broke off, which is
+the one thing a proxy of streams must know. Parsing is llhttp's (through httptools); requests are written by hand, from
+parts that never come from a client unchecked.
+"""
+
+from collections import deque
+from urllib.parse import urlsplit
+
+import httptools
+import trio
+from attrs import define, field, frozen
+
+CONNECT_SECONDS = 5.0
+FIRST_BYTE_SECONDS = 600.0
+"""Without streaming the first byte comes after the whole generation."""
+BETWEEN_BYTES_SECONDS = 300.0
+MAX_IDLE = 64
+_RECEIVE_BYTES = 65_536
+
+
+class UpstreamError(Exception):
+    """An upstream that did not answer as it should."""
+
+
+class ConnectError(UpstreamError):
+    """No connection could be made: the request was never sent, so it may be sent elsewhere."""
+
+
+class BrokenError(UpstreamError):
+    """The connection broke, or what came is not HTTP."""
+
+
+class TimeoutExceededError(UpstreamError):
+    """Nothing came for too long."""
+
+
+@define(eq=False)
+class _Parsed:
+    """What llhttp's callbacks have seen of one response."""
+
+    headers: list[tuple[bytes, bytes]] = field(factory=list)
+    body: list[bytes] = field(factory=list)
+    head_done: bool = False
+    done: bool = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.head_done = True
+
+    def on_body(self, body: bytes) -> None:
+        self.body.append(body)
+
+    def on_message_complete(self) -> None:
+        self.done = True
+
+
+class Response:
+    """One response. Read it to its end or ``aclose`` it; a connection that was read to its end is used again."""
+
+    def __init__(self, connection: "_Connection") -> None:
+        self._connection = connection
+
+    @property
+    def status(self) -> int:
+        """HTTP status."""
+        return int(self._connection.parser.get_status_code())
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of that lower-case name."""
+        return next((value for key, value in self._connection.parsed.headers if key == name), None)
+
+    async def read(self) -> bytes:
+        """Whatever has come of the body, at least one byte; empty at its end.
+
+        Raises:
+            BrokenError: the connection ended before the body did.
+            TimeoutExceededError: nothing came for ``BETWEEN_BYTES_SECONDS``.
+        """
+        return await self._connection.read_body()
+
+    async def read_all(self, limit: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            UpstreamError: as ``read``, or a body longer than ``limit`` bytes.
+        """
+        pieces, size = [], 0
+        while piece := await self.read():
+            size += len(piece)
+            if size > limit:
+                raise BrokenError(f"its answer is longer than {limit} bytes")
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it if the body was not read to its end. Never waits for the network."""
+        await self._connection.release()
+
+
+class Upstream:
+    """Keep-alive connections to one origin; makes as many as there are requests, keeps ``MAX_IDLE``."""
+
+    def __init__(self, base_url: str) -> None:
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"'{base_url}' is not an http or https URL")
+        self._tls = parts.scheme == "https"
+        self._host = parts.hostname
+        self._port = parts.port or (443 if self._tls else 80)
+        self._prefix = parts.path.rstrip("/").encode()
+        self._authority = parts.netloc.rpartition("@")[2].encode()
+        self._idle: deque[_Connection] = deque()
+
+    async def post(self, path: str, headers: list[tuple[bytes, bytes]], body: bytes) -> Response:
+        """Send a request and wait for the head of its response.
+
+        A connection that turns out to have been closed while idle costs nothing: the request is sent again on a fresh
+        one, which is safe as long as not a byte of an answer has come.
+
+        Raises:
+            ConnectError: no connection.
+            BrokenError: the upstream broke off before the head was complete.
+            TimeoutExceededError: nothing came for ``FIRST_BYTE_SECONDS``.
+        """
+        request = self._request(path, headers, body)
+        while self._idle:
+            connection = self._idle.pop()
+            try:
+                return await connection.exchange(request)
+            except _StaleError:
+                continue
+        connection = await self._connect()
+        try:
+            return await connection.exchange(request)
+        except _StaleError as error:
+            raise BrokenError("it closed the connection without an answer") from error
+
+    async def aclose(self) -> None:
+        """Close the idle connections."""
+        while self._idle:
+            await self._idle.pop().close()
+
+    def _request(self, path: str, headers: list[tuple[bytes, bytes]], body: bytes) -> bytes:
+        lines = [b"POST %s%s HTTP/1.1" % (self._prefix, path.encode()), b"host: " + self._authority]
+        lines += [b"%s: %s" % header for header in headers]
+        lines += [b"content-length: %d" % len(body), b"", body]
+        return b"\r\n".join(lines)
+
+    async def _connect(self) -> "_Connection":
+        try:
+            with trio.fail_after(CONNECT_SECONDS):
+                if self._tls:
+                    stream: trio.abc.Stream = await trio.open_ssl_over_tcp_stream(self._host, self._port)
+                    await stream.do_handshake()  # type: ignore[attr-defined]  # an SSLStream, typed as Stream above
+                else:
+                    stream = await trio.open_tcp_stream(self._host, self._port)
+        except trio.TooSlowError as error:
+            raise ConnectError(f"no connection within {CONNECT_SECONDS:g} s") from error
+        except (OSError, trio.BrokenResourceError) as error:
+            raise ConnectError(f"no connection: {error}") from error
+        return _Connection(stream, self._idle)
+
+
+class _StaleError(Exception):
+    """The connection ended before the first byte of an answer."""
+
+
+class _Connection:
+    """One connection and the response being read from it."""
+
+    def __init__(self, stream: trio.abc.Stream, idle: "deque[_Connection]") -> None:
+        self._stream = stream
+        self._idle = idle
+        self._begin()
+
+    def _begin(self) -> None:
+        self.parsed = _Parsed()
+        self.parser = httptools.HttpResponseParser(self.parsed)
+        self._bytes_seen = False
+
+    async def exchange(self, request: bytes) -> Response:
+        """Send a request, read the head of the answer."""
+        self._begin()
+        try:
+            await self._send(request)
+            with trio.fail_after(FIRST_BYTE_SECONDS):
+                while not self.parsed.head_done:
+                    await self._feed()
+        except trio.TooSlowError as error:
+            await self.close()
+            raise TimeoutExceededError(f"nothing came for {FIRST_BYTE_SECONDS:g} s") from error
+        except BaseException:
+            await self.close()
+            raise
+        return Response(self)
+
+    async def _send(self, request: bytes) -> None:
+        try:
+            await self._stream.send_all(request)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise _StaleError from error
+
+    async def read_body(self) -> bytes:
+        """The next piece of the body; empty at its end."""
+        with trio.move_on_after(BETWEEN_BYTES_SECONDS) as scope:
+            while not self.parsed.body and not self.parsed.done:
+                await self._feed()
+        if scope.cancelled_caught:
+            raise TimeoutExceededError(f"nothing came for {BETWEEN_BYTES_SECONDS:g} s")
+        piece, self.parsed.body = b"".join(self.parsed.body), []
+        return piece
+
+    async def _feed(self) -> None:
+        try:
+            data = await self._stream.receive_some(_RECEIVE_BYTES)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            data = b""
+        if not data:
+            self._end()
+            return
+        self._bytes_seen = True
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            raise BrokenError(f"its answer is not HTTP: {error}") from error
+
+    def _end(self) -> None:
+        """The connection ended: fine for a body that is framed by just that, an error for any other."""
+        if not self._bytes_seen:
+            raise _StaleError
+        framed = any(key in (b"content-length", b"transfer-encoding") for key, _ in self.parsed.headers)
+        if not self.parsed.head_done or framed:
+            raise BrokenError("the connection broke off in the middle of its answer")
+        self.parsed.done = True
+
+    async def release(self) -> None:
+        """Keep the connection if it can serve again."""
+        reusable = self.parsed.done and not self.parsed.body and self.parser.should_keep_alive()
+        if reusable and len(self._idle) < MAX_IDLE:
+            self._idle.append(self)
+        else:
+            await self.close()
+
+    async def close(self) -> None:
+        """Close at once."""
+        await trio.aclose_forcefully(self._stream)
+
+
+@frozen
+class Pool:
+    """One ``Upstream`` per origin, made when first asked for."""
+
+    _upstreams: dict[str, Upstream] = field(factory=dict)
+
+    def to(self, base_url: str) -> Upstream:
+        """The upstream of that URL."""
+        if base_url not in self._upstreams:
+            self._upstreams[base_url] = Upstream(base_url)
+        return self._upstreams[base_url]
+
+    async def aclose(self) -> None:
+        """Close every idle connection."""
+        for upstream in self._upstreams.values():
+            await upstream.aclose()
