@@ -1,0 +1,111 @@
+"""The commands. Results go to stdout, progress and errors to stderr; 0 done, 1 failed, 2 wrong usage or topology."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from helexa.cli import commands
+
+app = typer.Typer(
+    name="helexa",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Self-hosted LLM serving for mismatched GPU boxes.\n\n"
+    "One TOML file declares the fleet; [bold]helexa up[/bold] turns it into one endpoint that speaks "
+    "OpenAI's protocol.",
+    epilog="Start with: helexa up   (a demo fleet with a small bundled model), then: helexa chat",
+    rich_markup_mode="rich",
+)
+
+File = Annotated[Path, typer.Argument(help="The topology file.", show_default=False)]
+OptionalFile = Annotated[
+    Path | None, typer.Argument(metavar="[FILE]", help="The topology file; without one, the bundled demo fleet.")
+]
+Url = Annotated[str, typer.Option("--url", envvar="HELEXA_URL", help="The fleet's base URL.", show_default=True)]
+ApiKey = Annotated[
+    str | None, typer.Option("--key", envvar="HELEXA_API_KEY", help="API key, if the fleet asks for one.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+DEFAULT_URL = "http://127.0.0.1:31313"
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback signature
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"helexa {version('helexa')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Hold the options that every command has."""
+    del version  # its callback has acted on it
+
+
+@app.command()
+def up(
+    file: OptionalFile = None,
+    host: Annotated[
+        str | None, typer.Option(help="Which host of the file this is.", show_default="this machine's host name")
+    ] = None,
+) -> None:
+    """Start this host's part of a fleet, and serve until Ctrl-C."""
+    _exit(commands.up(file, host))
+
+
+@app.command()
+def check(file: File) -> None:
+    """Check a topology file: every error at once, nothing is started."""
+    _exit(commands.check(file))
+
+
+@app.command()
+def status(url: Url = DEFAULT_URL, key: ApiKey = None, *, as_json: Json = False) -> None:
+    """Show nodes, models and actors of a running fleet."""
+    _exit(commands.status(url, key, as_json=as_json))
+
+
+@app.command()
+def chat(
+    model: Annotated[str | None, typer.Argument(help="Model or alias.", show_default="the first loaded one")] = None,
+    url: Url = DEFAULT_URL,
+    key: ApiKey = None,
+) -> None:
+    """Talk to a model in the terminal. Reads questions line by line, so it works in a pipe as well."""
+    _exit(commands.chat(model, url, key))
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("topology.toml"),
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+) -> None:
+    """Write a commented topology file for this host's hardware."""
+    _exit(commands.init(file, force=force))
+
+
+@app.command()
+def neuron(
+    file: File,
+    name: Annotated[str, typer.Option(help="Which neuron of the file to run.")],
+    ready_fd: Annotated[
+        int | None, typer.Option(hidden=True, help="Given by 'up': where to say that it serves.")
+    ] = None,
+) -> None:
+    """Run one neuron by itself, for systemd and the like; 'up' runs this host's neurons without being told."""
+    _exit(commands.neuron(file, name, ready_fd))
+
+
+def _exit(code: int) -> NoReturn:
+    sys.stdout.flush()
+    raise typer.Exit(code)

@@ -1,0 +1,194 @@
+"""What each command does. Returns its exit code; heavy imports happen inside, so that ``--help`` is quick."""
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from config import DEMO, Neuron, Topology, TopologyError, load
+
+DONE, FAILED, WRONG = 0, 1, 2
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - progress, for whoever is watching
+
+
+def _fail(message: str, code: int = FAILED) -> int:
+    _say(f"helexa: {message}")
+    return code
+
+
+def _load(path: Path) -> Topology | None:
+    """The topology, or ``None`` after having shown every problem."""
+    try:
+        return load(path)
+    except TopologyError as error:
+        _say(str(error))
+        count = len(error.problems)
+        _say(f"helexa: {count} problem{'s' * (count != 1)} in {path}; nothing was started.")
+    except OSError as error:
+        _fail(f"cannot read {path}: {error.strerror or error}")
+    return None
+
+
+def up(file: Path | None, host: str | None) -> int:
+    """Run this host's part of a fleet."""
+    path = file or DEMO
+    topology = _load(path)
+    if topology is None:
+        return WRONG
+    name = host or socket.gethostname()
+    from helexa.up import Plan
+
+    plan = Plan.of(topology, path, name)
+    if not plan.cortex and not plan.neurons:
+        known = ", ".join(topology.hosts)
+        return _fail(
+            f"{path} has nothing for host '{name}'; it names {known}. Say which one this is with --host.", WRONG
+        )
+    if file is None:
+        _say("starting the bundled demo fleet ('helexa init' writes a topology of your own)")
+    return _run_up(plan)
+
+
+def _run_up(plan: object) -> int:
+    from functools import partial
+
+    from helexa.up import Plan, run_root
+
+    assert isinstance(plan, Plan)
+    return _run(partial(run_root, plan, _say))
+
+
+def _run(main: Callable[[], object]) -> int:
+    """Run a trio main; every failure that an operator can cause is one sentence."""
+    import trio
+
+    from actors import EscalationError
+    from helexa.cortex.auth import MissingKeyError
+    from helexa.logs import configure
+    from helexa.web.server import PortInUseError
+
+    configure()
+    code = DONE
+    try:
+        trio.run(main)  # type: ignore[arg-type]  # an async function, behind a partial
+    except* (PortInUseError, MissingKeyError, EscalationError) as group:
+        for error in _leaves(group):
+            code = _fail(str(error))
+    except* KeyboardInterrupt:
+        code = FAILED
+    return code
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterable[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def neuron(file: Path, name: str, ready_fd: int | None) -> int:
+    """Run one neuron."""
+    from helexa import lifeline
+
+    if ready_fd is not None:  # started by `up`, which holds the other end of stdin
+        lifeline.watch(lambda: os.kill(os.getpid(), signal.SIGTERM), grace=6.0)
+    from helexa.text import forgo_torch
+
+    forgo_torch()
+    topology = _load(file)
+    if topology is None:
+        return WRONG
+    entry = topology.neuron(name)
+    if entry is None:
+        known = ", ".join(each.name for each in topology.neurons) or "none"
+        return _fail(f"{file} has no neuron '{name}'; it has {known}.", WRONG)
+    return _run_neuron(topology, entry, ready_fd)
+
+
+def _run_neuron(topology: Topology, entry: Neuron, ready_fd: int | None) -> int:
+    from functools import partial
+
+    from helexa.up import run_neuron
+
+    return _run(partial(run_neuron, topology, entry, ready_fd))
+
+
+def check(file: Path) -> int:
+    """Check a topology file."""
+    topology = _load(file)
+    if topology is None:
+        return WRONG
+    counts = f"{len(topology.neurons)} neuron(s), {len(topology.models)} model(s), {len(topology.aliases)} alias(es)"
+    print(f"{file} is valid: {counts}.")  # noqa: T201 - the result
+    return DONE
+
+
+def status(url: str, key: str | None, *, as_json: bool) -> int:
+    """Show a running fleet."""
+    from tui.client import FleetClient, FleetError
+
+    try:
+        with FleetClient(url, key) as client:
+            fleet, models, actors = client.fleet(), client.models(), client.actors()
+    except FleetError as error:
+        return _fail(str(error))
+    _show(fleet, models, actors, as_json=as_json)
+    return DONE
+
+
+def _show(
+    fleet: dict[str, object], models: list[dict[str, object]], actors: list[dict[str, object]], *, as_json: bool
+) -> None:
+    if as_json:
+        import orjson
+
+        sys.stdout.write(orjson.dumps({**fleet, "models": models, "actors": actors}).decode() + "\n")
+        return
+    from rich.console import Console
+
+    from tui.status import render
+
+    Console().print(render(fleet, models, actors))
+
+
+def chat(model: str | None, url: str, key: str | None) -> int:
+    """Talk to a model."""
+    from tui.chat import Conversation, converse, pick_model
+    from tui.client import FleetClient, FleetError
+
+    try:
+        with FleetClient(url, key) as client:
+            conversation = Conversation(client, model or pick_model(client), _write)
+            interactive = sys.stdin.isatty()
+            if interactive:
+                _say(f"Talking to {conversation.model}. /help lists commands, Ctrl-D leaves.")
+            converse(conversation, lambda: input("\n> " if interactive else ""))
+    except FleetError as error:
+        return _fail(str(error))
+    return DONE
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def init(file: Path, *, force: bool) -> int:
+    """Write a topology for this host."""
+    from helexa.cli.scaffold import scaffold
+    from helexa.neuron.discovery import discover
+
+    if file.exists() and not force:
+        return _fail(f"{file} is there already; --force overwrites it.")
+    try:
+        file.write_text(scaffold(discover().discovery), encoding="utf-8")
+    except OSError as error:
+        return _fail(f"cannot write {file}: {error.strerror or error}")
+    _say(f"wrote {file}; look through it, then: helexa up {file}")
+    return DONE

@@ -1,0 +1,65 @@
+"""One neuron's process: device workers inside, HTTP outside."""
+
+import os
+
+import structlog
+import trio
+
+from actors.device_pool import DevicePool
+from config import Neuron, Topology
+from helexa.neuron.app import make_app
+from helexa.neuron.build_info import build_version
+from helexa.neuron.discovery import Host, discover
+from helexa.neuron.guard import allowed_listen
+from helexa.neuron.service import Service
+from helexa.up.stop import watch_signals
+from helexa.web.server import Drain, bind, serve
+
+_log = structlog.get_logger()
+
+
+async def run_neuron(topology: Topology, neuron: Neuron, ready_fd: int | None) -> None:
+    """Serve until a signal comes.
+
+    The nesting is the order of the stop: requests first, then the engines they use.
+
+    Args:
+        topology: the whole fleet's file.
+        neuron: which entry of it this process is.
+        ready_fd: where to say that it serves; closed afterwards.
+
+    Raises:
+        PortInUseError: nothing has been started.
+    """
+    secret = os.environ.get(topology.cortex.secret_env) or None
+    listen = allowed_listen(neuron.listen, secret)
+    if listen != neuron.listen:
+        _log.warning("neuron.loopback_only", wanted=str(neuron.listen), reason=f"${topology.cortex.secret_env} not set")
+    sock = bind(listen.host, listen.port, f"neurons.{neuron.name}.listen")
+    host, _ = discover(), build_version()
+    pool = DevicePool(_devices(neuron, host), topology.actors.device_worker.restart)
+    service = Service(pool, lambda model: entry.source if (entry := topology.model(model)) else None)
+    drain = Drain()
+    stop = trio.Event()
+    async with trio.open_nursery() as process:
+        await process.start(watch_signals, stop, process.cancel_scope)
+        async with trio.open_nursery() as engines:
+            await engines.start(pool.run)
+            engines.start_soon(service.preload, neuron.preload)
+            async with trio.open_nursery() as serving:
+                await serving.start(serve, make_app(service, host, drain, secret), sock, drain)
+                _say_ready(ready_fd)
+                await stop.wait()
+                drain.stopping.set()
+            engines.cancel_scope.cancel()
+        process.cancel_scope.cancel()
+
+
+def _devices(neuron: Neuron, host: Host) -> list[str]:
+    return list(neuron.devices or [device.name for device in host.discovery.devices])
+
+
+def _say_ready(fd: int | None) -> None:
+    if fd is not None:
+        os.write(fd, b"\n")
+        os.close(fd)
