@@ -3,8 +3,17 @@
 import logging
 import os
 import sys
+from collections.abc import MutableMapping
+from typing import Any
 
 import structlog
+
+
+def _without_expected_traceback(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Where a line already says the error in words, its traceback is for debugging only."""
+    if "error" in event and not logging.getLogger("helexa").isEnabledFor(logging.DEBUG):
+        event.pop("exc_info", None)
+    return event
 
 
 def configure() -> None:
@@ -14,6 +23,8 @@ def configure() -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S"),
+            _without_expected_traceback,
+            structlog.processors.format_exc_info,
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
             if sys.stderr.isatty()
             else structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
@@ -22,3 +33,4 @@ def configure() -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("helexa").setLevel(level)

@@ -6,6 +6,7 @@ parts that never come from a client unchecked.
 """
 
 from collections import deque
+from typing import Any
 from urllib.parse import urlsplit
 
 import httptools
@@ -44,12 +45,16 @@ class _Parsed:
     body: list[bytes] = field(factory=list)
     head_done: bool = False
     done: bool = False
+    keep_alive: bool = False
+    parser: Any = None
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self.head_done = True
+        # llhttp knows it here; by the end of the message it has forgotten
+        self.keep_alive = self.parser.should_keep_alive()
 
     def on_body(self, body: bytes) -> None:
         self.body.append(body)
@@ -179,7 +184,7 @@ class _Connection:
 
     def _begin(self) -> None:
         self.parsed = _Parsed()
-        self.parser = httptools.HttpResponseParser(self.parsed)
+        self.parser = self.parsed.parser = httptools.HttpResponseParser(self.parsed)
         self._bytes_seen = False
 
     async def exchange(self, request: bytes) -> Response:
@@ -239,7 +244,7 @@ class _Connection:
 
     async def release(self) -> None:
         """Keep the connection if it can serve again."""
-        reusable = self.parsed.done and not self.parsed.body and self.parser.should_keep_alive()
+        reusable = self.parsed.done and not self.parsed.body and self.parsed.keep_alive
         if reusable and len(self._idle) < MAX_IDLE:
             self._idle.append(self)
         else:

@@ -108,7 +108,8 @@ class Worker:
         except LoadError as error:
             self._link.send(protocol.LoadFailed(load.model, str(error)))
         else:
-            self._engines[load.model] = Engine(model)
+            self._engines[load.model] = engine = Engine(model)
+            engine.warm_up()
             self._link.send(protocol.Loaded(load.model, model.memory_mb, model.context_length, model.seconds))
         finally:
             self._busy_since, self._loading = None, False

@@ -1,0 +1,50 @@
+# The project's commands. `just` itself comes with the dev extra: .venv/bin/just
+
+python := ".venv/bin/python"
+bin := ".venv/bin"
+
+# list the commands
+default:
+    @{{ bin }}/just --list
+
+# make the virtual environment and install everything a developer needs
+sync:
+    test -d .venv || python3 -m venv .venv
+    {{ bin }}/pip install --quiet --editable '.[dev]'
+
+# run the bundled demo fleet
+up *arguments:
+    {{ bin }}/helexa up {{ arguments }}
+
+# lint, and check formatting
+lint:
+    {{ bin }}/ruff check
+    {{ bin }}/ruff format --check
+
+# rewrite what lint can mend
+fix:
+    {{ bin }}/ruff check --fix
+    {{ bin }}/ruff format
+
+# check types
+type:
+    {{ bin }}/mypy
+
+# check that dependencies run one way
+contracts:
+    {{ bin }}/lint-imports --no-logo
+
+# run the tests, on two cores; a file's tests share its fleet
+test *arguments:
+    {{ bin }}/pytest --numprocesses 2 --dist loadfile {{ arguments }}
+
+# everything a change has to pass
+check: lint type contracts test
+
+# train the bundled model anew (about half an hour on two cores)
+train-tiny *arguments:
+    {{ python }} -m helexa.tiny.train {{ arguments }}
+
+# requests per second of the gateway beside a bare server, in one run
+bench-gateway *arguments:
+    {{ python }} benchmarks/gateway.py {{ arguments }}
