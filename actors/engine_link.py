@@ -1,13 +1,13 @@
 """One engine worker process and the socket to it."""
 
 import socket
-import sys
 from collections.abc import Sequence
 from typing import Self
 
 import trio
 from attrs import define, field
 
+from actors import python
 from actors.process import ChildProcess, Exit
 from helexa.engine import protocol
 from helexa.engine.protocol import Command, Frame, FrameReader
@@ -30,7 +30,10 @@ class EngineLink:
         with theirs:
             try:
                 child = await ChildProcess.spawn(
-                    _command(device, threads, theirs.fileno()), pass_fds=(theirs.fileno(),), name=f"engine {device}"
+                    _command(device, threads, theirs.fileno()),
+                    env=python.environment(),
+                    pass_fds=(theirs.fileno(),),
+                    name=f"engine {device}",
                 )
             except BaseException:
                 ours.close()
@@ -91,7 +94,5 @@ class EngineLink:
 
 
 def _command(device: str, threads: int, fd: int) -> list[str]:
-    return [
-        *(sys.executable, "-m", "helexa.engine.worker"),
-        *("--device", device, "--fd", str(fd), "--threads", str(threads)),
-    ]
+    arguments = ("--device", device, "--fd", str(fd), "--threads", str(threads))
+    return python.command("helexa.engine.worker", *arguments)

@@ -1,12 +1,12 @@
 """Owns one neuron's process on this host: starts it, waits until it serves, replaces it when it dies."""
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 
 import structlog
 import trio
 
+from actors import python
 from actors.actor import Actor
 from actors.process import ChildProcess
 
@@ -33,7 +33,7 @@ class NeuronProcess(Actor):
         self.name = f"neuron:{name}"
         self._neuron = name
         self._topology = topology
-        self._env = env
+        self._env = python.environment(env)
         self._on_change = on_change
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -61,10 +61,8 @@ class NeuronProcess(Actor):
         raise NeuronDiedError(f"the process of neuron '{self._neuron}' is gone: {ended}")
 
     def _command(self, ready_fd: int) -> list[str]:
-        return [
-            *(sys.executable, "-m", "helexa", "neuron", self._topology),
-            *("--name", self._neuron, "--ready-fd", str(ready_fd)),
-        ]
+        arguments = ("neuron", self._topology, "--name", self._neuron, "--ready-fd", str(ready_fd))
+        return python.command("helexa", *arguments)
 
     async def _wait_ready(self, ready: trio.abc.ReceiveStream) -> None:
         """Wait for the child's word that it serves.

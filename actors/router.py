@@ -69,7 +69,7 @@ class Router(Actor):
         match sight:
             case NodeUp(node, sighting):
                 after = evolve(before, up=True, sighting=sighting, error=None)
-                if not before.up:
+                if not before.up and before.sighting is not None:
                     _log.info("node.up", node=node, endpoint=before.endpoint)
             case NodeDown(node, error):
                 after = evolve(before, up=False, error=error)

@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from config import DEMO, Neuron, Topology, TopologyError, load
@@ -167,11 +168,17 @@ def chat(model: str | None, url: str, key: str | None) -> int:
             conversation = Conversation(client, model or pick_model(client), _write)
             interactive = sys.stdin.isatty()
             if interactive:
+                _enable_line_editing()
                 _say(f"Talking to {conversation.model}. /help lists commands, Ctrl-D leaves.")
             converse(conversation, lambda: input("\n> " if interactive else ""))
     except FleetError as error:
         return _fail(str(error))
     return DONE
+
+
+def _enable_line_editing() -> None:
+    with suppress(ImportError):  # not every Python has it
+        import readline  # noqa: F401 - importing it is what gives input() its editing keys
 
 
 def _write(text: str) -> None:

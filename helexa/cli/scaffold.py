@@ -17,7 +17,7 @@ def _devices(found: Discovery) -> str:
         for device in found.devices
     ]
     if found.unavailable_reason:
-        lines.append(f"#   ({found.unavailable_reason})")
+        lines.append(f"#   ({' '.join(found.unavailable_reason.split())})")  # one line: the rest would be TOML
     return "\n".join(lines)
 
 

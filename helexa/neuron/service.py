@@ -104,7 +104,6 @@ class Service:
             failure = ActivationFailure(model, error.message)
             self.activation = evolve(before, failed=(*before.failed, failure))
         else:
-            _log.info("preload.done", model=model)
             self.activation = evolve(before, completed=(*before.completed, model))
 
 
