@@ -26,11 +26,11 @@ def check_origin(home: Path | None = None, path: list[str] | None = None) -> Non
     """
     beside = home or Path(__file__).resolve().parents[1]
     for package in PACKAGES:
-        found = _directory(package, path)
-        if found != beside / package:
+        found, wanted = _directory(package, path), (beside / package).resolve()
+        if found != wanted:
             where = found or "nowhere"
             raise OriginError(
-                f"the package '{package}' resolves to {where} instead of {beside / package}. Another distribution or "
+                f"the package '{package}' resolves to {where} instead of {wanted}. Another distribution or "
                 "directory with that name comes first on the import path: run helexa in a virtual environment of its "
                 "own, and not with a PYTHONPATH that holds such a directory."
             )

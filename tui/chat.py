@@ -59,7 +59,7 @@ class Conversation:
             case "model" if rest:
                 self.model = rest.strip()
             case "models":
-                self.write("".join(f"  {entry['id']}  {entry['status']}\n" for entry in self.client.models()))
+                self.write("".join(f"  {entry['id']}  {entry.get('status', '')}\n" for entry in self.client.models()))
             case "system":
                 rest_of_it = [message for message in self.messages if message["role"] != "system"]
                 self.messages = [{"role": "system", "content": rest}, *rest_of_it] if rest else rest_of_it
@@ -75,7 +75,7 @@ def pick_model(client: FleetClient) -> str:
         FleetError: none is loaded.
     """
     for entry in client.models():
-        if entry["loaded"]:
+        if entry.get("loaded"):  # another server that speaks OpenAI's protocol does not say
             return str(entry["id"])
     raise FleetError("no model is loaded; 'helexa status' shows what the fleet is doing.")
 

@@ -36,6 +36,11 @@ def _table(*columns: str) -> Table:
     return table
 
 
+def _add(table: Table, *cells: str | Text) -> None:
+    """A row. As ``Text``, since rich would read markup in a ``str``: an error may well hold ``[brackets]``."""
+    table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
+
+
 def _nodes(nodes: Iterable[dict[str, Any]]) -> Table:
     table = _table("NODE", "STATE", "DEVICES", "MEMORY USED", "ENDPOINT")
     for node in nodes:
@@ -43,7 +48,7 @@ def _nodes(nodes: Iterable[dict[str, Any]]) -> Table:
         used, total = (sum(device[key] for device in devices) for key in ("memory_used_mb", "memory_total_mb"))
         names = ", ".join(device["name"] for device in devices)
         where = node["endpoint"] if node["up"] else f"{node['endpoint']}  {node['error'] or 'not seen yet'}"
-        table.add_row(node["name"], _state("up" if node["up"] else "down"), names, f"{used:,} of {total:,} MiB", where)
+        _add(table, node["name"], _state("up" if node["up"] else "down"), names, f"{used:,} of {total:,} MiB", where)
     return table
 
 
@@ -51,14 +56,13 @@ def _models(models: Iterable[dict[str, Any]]) -> Table:
     table = _table("\nMODEL", "\nSTATUS", "\nCONTEXT", "\nON")
     for model in models:
         context = str(model["limit"]["context"]) if model["limit"] else ""
-        table.add_row(
-            model["id"], _state(model["status"]), context, ", ".join(place["node"] for place in model["locations"])
-        )
+        places = ", ".join(place["node"] for place in model["locations"])
+        _add(table, model["id"], _state(model["status"]), context, places)
     return table
 
 
 def _actors(actors: Iterable[dict[str, Any]]) -> Table:
     table = _table("\nACTOR", "\nSTATE", "\nRESTARTS", "\nLAST ERROR")
     for actor in actors:
-        table.add_row(actor["name"], _state(actor["state"]), str(actor["restarts"]), actor["last_error"] or "")
+        _add(table, actor["name"], _state(actor["state"]), str(actor["restarts"]), actor["last_error"] or "")
     return table

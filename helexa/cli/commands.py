@@ -30,8 +30,6 @@ def _load(path: Path) -> Topology | None:
         _say(str(error))
         count = len(error.problems)
         _say(f"helexa: {count} problem{'s' * (count != 1)} in {path}; nothing was started.")
-    except OSError as error:
-        _fail(f"cannot read {path}: {error.strerror or error}")
     return None
 
 

@@ -12,13 +12,18 @@ def scaffold(found: Discovery) -> str:
 
 def _devices(found: Discovery) -> str:
     lines = [
-        f"#   {device.name}  {device.kind}, {device.memory_total_mb / _GIB_MB:.0f} GiB"
+        f"{device.name}  {device.kind}, {device.memory_total_mb / _GIB_MB:.0f} GiB"
         + (f", compute capability {device.compute_capability}" if device.compute_capability else "")
         for device in found.devices
     ]
     if found.unavailable_reason:
-        lines.append(f"#   ({' '.join(found.unavailable_reason.split())})")  # one line: the rest would be TOML
-    return "\n".join(lines)
+        lines.append(f"({found.unavailable_reason})")
+    return "\n".join(f"#   {_one_line(line)}" for line in lines)
+
+
+def _one_line(text: str) -> str:
+    """What a driver said, as far as it can stand in a comment: a line end would begin a key, and be an error."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _names(found: Discovery) -> str:

@@ -1,5 +1,6 @@
 """The gateway's HTTP application: one gate, then the proxied routes on bare ASGI and the rest on Quart."""
 
+from contextlib import suppress
 from time import time
 from typing import Any, NoReturn
 
@@ -11,7 +12,7 @@ from helexa.cortex import listing
 from helexa.cortex.auth import Gate, presented_key
 from helexa.cortex.ports import Actors, Routes
 from helexa.cortex.proxy import Proxy
-from helexa.web.asgi import send_error
+from helexa.web.asgi import ClientGoneError, discard_body, origin_form, send_error, serve_whole
 from helexa.web.hosts import is_local_name
 from helexa.web.quart_errors import json_app, json_response
 from helexa.web.server import Receive, Scope, Send
@@ -44,14 +45,20 @@ class CortexApp:
         if scope["type"] == "lifespan":
             await self.control(scope, receive, send)  # type: ignore[arg-type]  # quart's own scope types
             return
-        scope = _unprefixed(scope)
-        try:
-            self._admit(scope)
-        except ApiError as error:
-            await _refuse(scope, send, error)
-            return
+        scope = _unprefixed(origin_form(scope))
+        with suppress(ClientGoneError):
+            try:
+                self._admit(scope)
+            except ApiError as error:
+                await _refuse(scope, receive, send, error)
+            else:
+                await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in PROXIED:
             await self.proxy(scope["path"], scope, receive, send)
+        elif scope["type"] == "http":
+            await serve_whole(self.control, scope, receive, send)  # type: ignore[arg-type]  # as above
         else:
             await self.control(scope, receive, send)  # type: ignore[arg-type]  # as above
 
@@ -61,8 +68,9 @@ class CortexApp:
         self.gate.admit(scope.get("method", "GET"), scope["path"], presented_key(scope["headers"]))
 
 
-async def _refuse(scope: Scope, send: Send, error: ApiError) -> None:
+async def _refuse(scope: Scope, receive: Receive, send: Send, error: ApiError) -> None:
     if scope["type"] == "http":
+        await discard_body(receive)
         await send_error(send, error)
     else:
         await send({"type": "websocket.close", "code": 1008, "reason": error.message})

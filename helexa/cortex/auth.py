@@ -4,6 +4,7 @@ Deny by default: a path that is not listed as public asks for a key, and one wit
 """
 
 import hashlib
+import os
 from collections.abc import Mapping
 
 from attrs import field, frozen
@@ -43,7 +44,7 @@ def _hash(key: DeclaredKey, env: Mapping[str, str]) -> str:
     value = env.get(key.key_env or "")
     if not value:
         raise MissingKeyError(f"the key '{key.name}' is to be read from ${key.key_env}, which is not set")
-    return sha256(value.encode())
+    return sha256(os.fsencode(value))  # the bytes of the environment, of which not all are text
 
 
 def sha256(key: bytes) -> str:

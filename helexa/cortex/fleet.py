@@ -44,7 +44,7 @@ class Node:
     in_flight: Mapping[str, int] = field(factory=dict)
 
     def model(self, model: str) -> ModelReport | None:
-        """What it last said of a model. Of a node that is down, what was loaded reads ``recovering``."""
+        """What it last said of a model, as ``models`` has it."""
         for report in self.models:
             if report.id == model:
                 return report
@@ -52,12 +52,16 @@ class Node:
 
     @property
     def models(self) -> tuple[ModelReport, ...]:
-        """Every model it last told of; those of a node that is down as ``recovering``."""
+        """Every model it last told of. Of a node that is down, what was loaded or loading reads ``recovering``."""
         if self.sighting is None:
             return ()
         if self.up:
             return self.sighting.models
-        return tuple(evolve(report, status="recovering") for report in self.sighting.models)
+        return tuple(_when_down(report) for report in self.sighting.models)
+
+
+def _when_down(report: ModelReport) -> ModelReport:
+    return evolve(report, status="recovering") if report.status in ("loaded", "loading") else report
 
 
 @frozen

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from helexa.cortex.policy import refusal_error
 from helexa.cortex.ports import Grant, Routes
-from helexa.cortex.upstream import ConnectError, Pool, Response, TimeoutExceededError, UpstreamError
+from helexa.cortex.upstream import BrokenError, ConnectError, Pool, Response, TimeoutExceededError, UpstreamError
 from helexa.web.asgi import (
     ClientGoneError,
     Ending,
@@ -32,6 +32,8 @@ from helexa.wire.sse import EventCutter
 MAX_ANSWER_BYTES = 64 * 2**20
 _PASSED = (b"content-type", b"retry-after", b"cache-control", b"allow", b"warning")
 _TROUBLE = (500, 502, 503, 504)
+_REFUSED = (401, 403)
+"""Between gateway and node. Passed on, it would tell a client that its own key is wrong."""
 _log = structlog.get_logger()
 
 
@@ -122,9 +124,14 @@ class _Exchange:
         """The client's bytes; only an alias, which a neuron does not know, has them written anew."""
         if grant.route.model == self.name:
             return self.body
-        return orjson.dumps({**orjson.loads(self.body), "model": grant.route.model})
+        try:
+            return orjson.dumps({**orjson.loads(self.body), "model": grant.route.model})
+        except orjson.JSONEncodeError as error:  # it reads deeper nesting than it writes
+            raise errors.invalid_json(str(error)) from None
 
     async def _answer(self, grant: Grant, response: Response, send: Send, stream: EventStream) -> None:
+        if response.status in _REFUSED:
+            raise BrokenError("it does not accept this gateway's secret")
         if response.status in _TROUBLE:
             self.proxy.routes.suspect(grant.route.node)
         kind = response.header(b"content-type") or b""

@@ -5,7 +5,9 @@ the one thing a proxy of streams must know. Parsing is llhttp's (through httptoo
 parts that never come from a client unchecked.
 """
 
+import ssl
 from collections import deque
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +21,8 @@ FIRST_BYTE_SECONDS = 600.0
 BETWEEN_BYTES_SECONDS = 300.0
 MAX_IDLE = 64
 _RECEIVE_BYTES = 65_536
+_FIRST_FINAL_STATUS = 200
+"""Below it are interim answers, such as ``103 Early Hints``: passed over."""
 
 
 class UpstreamError(Exception):
@@ -39,28 +43,46 @@ class TimeoutExceededError(UpstreamError):
 
 @define(eq=False)
 class _Parsed:
-    """What llhttp's callbacks have seen of one response."""
+    """What llhttp's callbacks have seen of the response now being read; one parser for all of a connection's.
 
+    Attributes:
+        keeps_alive: whether the connection may serve again. Asked in the last callback, as llhttp forgets it after.
+    """
+
+    parser: Any = field(init=False)
     headers: list[tuple[bytes, bytes]] = field(factory=list)
     body: list[bytes] = field(factory=list)
+    status: int = 0
     head_done: bool = False
     done: bool = False
-    keep_alive: bool = False
-    parser: Any = None
+    keeps_alive: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
+
+    def begin(self) -> None:
+        """Get ready for the answer to the next request."""
+        self.headers, self.body = [], []
+        self.head_done = self.done = self.keeps_alive = False
+
+    def on_message_begin(self) -> None:
+        if self.done:
+            raise ValueError("more than one answer came")  # llhttp stops here and reports it as its own error
+        self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        self.head_done = True
-        # llhttp knows it here; by the end of the message it has forgotten
-        self.keep_alive = self.parser.should_keep_alive()
+        self.status = self.parser.get_status_code()
+        self.head_done = self.status >= _FIRST_FINAL_STATUS
 
     def on_body(self, body: bytes) -> None:
         self.body.append(body)
 
     def on_message_complete(self) -> None:
-        self.done = True
+        self.done = self.head_done
+        self.keeps_alive = self.parser.should_keep_alive()
 
 
 class Response:
@@ -72,7 +94,7 @@ class Response:
     @property
     def status(self) -> int:
         """HTTP status."""
-        return int(self._connection.parser.get_status_code())
+        return self._connection.parsed.status
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that lower-case name."""
@@ -113,7 +135,7 @@ class Upstream:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"'{base_url}' is not an http or https URL")
-        self._tls = parts.scheme == "https"
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._host = parts.hostname
         self._port = parts.port or (443 if self._tls else 80)
         self._prefix = parts.path.rstrip("/").encode()
@@ -134,10 +156,11 @@ class Upstream:
         request = self._request(path, headers, body)
         while self._idle:
             connection = self._idle.pop()
-            try:
-                return await connection.exchange(request)
-            except _StaleError:
+            if connection.is_spoilt():
+                await connection.close()
                 continue
+            with suppress(_StaleError):
+                return await connection.exchange(request)
         connection = await self._connect()
         try:
             return await connection.exchange(request)
@@ -158,16 +181,23 @@ class Upstream:
     async def _connect(self) -> "_Connection":
         try:
             with trio.fail_after(CONNECT_SECONDS):
-                if self._tls:
-                    stream: trio.abc.Stream = await trio.open_ssl_over_tcp_stream(self._host, self._port)
-                    await stream.do_handshake()  # type: ignore[attr-defined]  # an SSLStream, typed as Stream above
-                else:
-                    stream = await trio.open_tcp_stream(self._host, self._port)
+                stream = await trio.open_tcp_stream(self._host, self._port)
+                return _Connection(await self._secured(stream), stream.socket, self._idle)
         except trio.TooSlowError as error:
             raise ConnectError(f"no connection within {CONNECT_SECONDS:g} s") from error
         except (OSError, trio.BrokenResourceError) as error:
             raise ConnectError(f"no connection: {error}") from error
-        return _Connection(stream, self._idle)
+
+    async def _secured(self, stream: trio.SocketStream) -> trio.abc.Stream:
+        if self._tls is None:
+            return stream
+        secured = trio.SSLStream(stream, self._tls, server_hostname=self._host)
+        try:
+            await secured.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return secured
 
 
 class _StaleError(Exception):
@@ -177,22 +207,25 @@ class _StaleError(Exception):
 class _Connection:
     """One connection and the response being read from it."""
 
-    def __init__(self, stream: trio.abc.Stream, idle: "deque[_Connection]") -> None:
-        self._stream = stream
-        self._idle = idle
-        self._begin()
-
-    def _begin(self) -> None:
+    def __init__(self, stream: trio.abc.Stream, socket: trio.socket.SocketType, idle: "deque[_Connection]") -> None:
         self.parsed = _Parsed()
-        self.parser = self.parsed.parser = httptools.HttpResponseParser(self.parsed)
+        self._stream = stream
+        self._socket = socket
+        self._idle = idle
         self._bytes_seen = False
+        self._failure: BrokenError | None = None
+
+    def is_spoilt(self) -> bool:
+        """Whether the idle connection has something to say: its end, or bytes that would pass for the next answer."""
+        return self._socket.is_readable()
 
     async def exchange(self, request: bytes) -> Response:
         """Send a request, read the head of the answer."""
-        self._begin()
+        self.parsed.begin()
+        self._bytes_seen = False
         try:
-            await self._send(request)
             with trio.fail_after(FIRST_BYTE_SECONDS):
+                await self._send(request)
                 while not self.parsed.head_done:
                     await self._feed()
         except trio.TooSlowError as error:
@@ -220,6 +253,8 @@ class _Connection:
         return piece
 
     async def _feed(self) -> None:
+        if self._failure is not None:
+            raise self._failure
         try:
             data = await self._stream.receive_some(_RECEIVE_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -229,9 +264,10 @@ class _Connection:
             return
         self._bytes_seen = True
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            raise BrokenError(f"its answer is not HTTP: {error}") from error
+            self.parsed.parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            # raised by the next call: what was good of these bytes is read first
+            self._failure = BrokenError(f"its answer is not HTTP: {error}")
 
     def _end(self) -> None:
         """The connection ended: fine for a body that is framed by just that, an error for any other."""
@@ -244,8 +280,8 @@ class _Connection:
 
     async def release(self) -> None:
         """Keep the connection if it can serve again."""
-        reusable = self.parsed.done and not self.parsed.body and self.parsed.keep_alive
-        if reusable and len(self._idle) < MAX_IDLE:
+        whole = self.parsed.done and not self.parsed.body and self._failure is None
+        if whole and self.parsed.keeps_alive and len(self._idle) < MAX_IDLE:
             self._idle.append(self)
         else:
             await self.close()

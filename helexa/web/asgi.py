@@ -1,11 +1,13 @@
 """Bare ASGI for the routes where every microsecond and every byte of a stream is ours to account for."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from enum import Enum
+from typing import Any
+from urllib.parse import urlsplit
 
 import trio
 
-from helexa.web.server import Drain, Receive, Scope, Send
+from helexa.web.server import App, Drain, Receive, Scope, Send
 from helexa.wire import errors, sse
 from helexa.wire.errors import ApiError
 
@@ -24,6 +26,18 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return next((value for key, value in scope["headers"] if key == name), None)
 
 
+def origin_form(scope: Scope) -> Scope:
+    """The same request with a path that begins with exactly one slash.
+
+    A target may be a whole URL (RFC 9112, section 3.2.2) or begin with several slashes; the framework behind us sees
+    the same path in all of them: what is allowed would be decided about one path, and another served.
+    """
+    path: str = scope["path"]
+    if path.startswith("/") and not path.startswith("//"):
+        return scope
+    return {**scope, "path": "/" + (path if path.startswith("/") else urlsplit(path).path).lstrip("/")}
+
+
 async def read_body(scope: Scope, receive: Receive, limit: int = MAX_BODY_BYTES) -> bytes:
     """The whole request body.
 
@@ -36,19 +50,61 @@ async def read_body(scope: Scope, receive: Receive, limit: int = MAX_BODY_BYTES)
     size = 0
     pieces: list[bytes] = []
     too_large = declared is not None and declared.isdigit() and int(declared) > limit
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        piece = message.get("body", b"")
+    async for piece in _pieces(receive):
         size += len(piece)
         too_large = too_large or size > limit
-        pieces = [] if too_large else [*pieces, piece]
-        if not message.get("more_body") or size > _DISCARD_BYTES:
-            break
+        if too_large:
+            pieces.clear()
+        else:
+            pieces.append(piece)
     if too_large:
         raise errors.request_too_large(limit)
     return b"".join(pieces)
+
+
+async def discard_body(receive: Receive) -> None:
+    """Read the request body, within bounds, and drop it: whoever is refused early must still see the answer.
+
+    Raises:
+        ClientGoneError: the client left in between.
+    """
+    async for _ in _pieces(receive):
+        pass
+
+
+async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
+    """The body as it comes; ends early when it goes on for longer than any answer is worth waiting for."""
+    size, more = 0, True
+    while more and size <= _DISCARD_BYTES:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        piece, more = message.get("body", b""), message.get("more_body", False)
+        size += len(piece)
+        yield piece
+
+
+async def serve_whole(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    """Have ``app`` answer once the request body is here, so that no answer of its own comes before the body's end.
+
+    Raises:
+        ClientGoneError: the client left before that.
+    """
+    try:
+        body = await read_body(scope, receive)
+    except ApiError as error:
+        await send_error(send, error)
+    else:
+        await app(scope, _replay(body, receive), send)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> dict[str, Any]:
+        return messages.pop() if messages else await receive()
+
+    return receive_again
 
 
 async def wait_for_disconnect(receive: Receive) -> None:
@@ -62,8 +118,9 @@ async def send_body(send: Send, status: int, body: bytes, headers: Headers | Non
     extra = headers or []
     kind = [] if any(key == b"content-type" for key, _ in extra) else [_JSON]
     length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*kind, length, *extra]})
-    await send({"type": "http.response.body", "body": body})
+    with trio.CancelScope(shield=True):  # all or nothing: an answer cut in two could not be mended
+        await send({"type": "http.response.start", "status": status, "headers": [*kind, length, *extra]})
+        await send({"type": "http.response.body", "body": body})
 
 
 async def send_error(send: Send, error: ApiError, headers: Headers | None = None) -> None:
@@ -74,7 +131,9 @@ async def send_error(send: Send, error: ApiError, headers: Headers | None = None
 class EventStream:
     """A server-sent event response that always ends as its dialect ends streams.
 
-    The first ``write`` sends the status, so a failure before it can still be a plain error response.
+    The first bytes bring the status with them, so a failure before them can still be a plain error response. Each piece
+    is sent whatever is cancelled meanwhile: half of one could not be taken back. The server behind ``send`` waits for a
+    client's socket without regard to cancellation anyway.
     """
 
     def __init__(self, send: Send, headers: Headers | None = None) -> None:
@@ -84,15 +143,19 @@ class EventStream:
 
     async def write(self, data: bytes) -> None:
         """Send whole events; waits for the client's socket, and for nothing else."""
-        if not self.started:
-            self.started = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": [*_SSE, *self._headers]})
         if data:
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            await self._write(data, more=True)
 
     async def end(self, data: bytes = b"") -> None:
         """The last bytes, and the end of the response."""
-        await self._send({"type": "http.response.body", "body": data})
+        await self._write(data, more=False)
+
+    async def _write(self, data: bytes, *, more: bool) -> None:
+        with trio.CancelScope(shield=True):
+            if not self.started:
+                self.started = True
+                await self._send({"type": "http.response.start", "status": 200, "headers": [*_SSE, *self._headers]})
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
     async def fail(self, error: ApiError) -> None:
         """End with an error: a plain response if nothing was sent yet, else an error event and the end mark."""
@@ -125,12 +188,10 @@ async def run_while_connected(work: Callable[[], Awaitable[None]], receive: Rece
     Raises:
         ApiError: what ``work`` raised, unwrapped from the nursery's group.
     """
-    ending, error = Ending.DONE, None
+    ended, error = False, None
 
     async def watch(scope: trio.CancelScope) -> None:
-        nonlocal ending
         await wait_for_disconnect(receive)
-        ending = Ending.CLIENT_GONE
         scope.cancel()
 
     with drain.cuttable() as cut:
@@ -140,7 +201,10 @@ async def run_while_connected(work: Callable[[], Awaitable[None]], receive: Rece
                 await work()
             except ApiError as raised:
                 error = raised
+            ended = True  # whatever comes now is too late to change the outcome; an answer's end is a disconnect, too
             nursery.cancel_scope.cancel()
     if error is not None:
         raise error
-    return Ending.CUT if cut.cancelled_caught else ending
+    if ended:
+        return Ending.DONE
+    return Ending.CUT if cut.cancelled_caught else Ending.CLIENT_GONE

@@ -16,6 +16,8 @@ def json_app(name: str) -> QuartTrio:
     """An application without static files whose errors are envelopes."""
     app = QuartTrio(name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    # A path with a double slash is an unknown path. Merging would answer with a redirect.
+    app.url_map.merge_slashes = False
     # Our handlers decide about every exception, in debug runs and tests too.
     app.config["PROPAGATE_EXCEPTIONS"] = False
     app.register_error_handler(ApiError, _api_error)

@@ -1,5 +1,6 @@
 """Hypercorn on trio, with the sockets and the shutdown in our hands."""
 
+import errno
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -43,7 +44,7 @@ def bind(host: str, port: int, asked_by: str) -> socket.socket:
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         sock = socket.socket(family, kind, proto)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no resolver would take
         raise PortInUseError(_why(host, port, asked_by, error)) from error
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -57,11 +58,12 @@ def bind(host: str, port: int, asked_by: str) -> socket.socket:
     return sock
 
 
-def _why(host: str, port: int, asked_by: str, error: OSError) -> str:
-    return (
-        f"cannot listen on {host}:{port}, which {asked_by} asks for: {error.strerror or error}. "
-        f"Stop what holds the port, or give {asked_by} another one."
-    )
+def _why(host: str, port: int, asked_by: str, error: OSError | UnicodeError) -> str:
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    reason = getattr(error, "strerror", None) or error
+    taken = getattr(error, "errno", None) == errno.EADDRINUSE
+    remedy = f"Stop what holds the port, or give {asked_by} another one" if taken else f"Give {asked_by} another one"
+    return f"cannot listen on {where}, which {asked_by} asks for: {reason}. {remedy}."
 
 
 @define(eq=False)
@@ -74,11 +76,14 @@ class Drain:
 
     stopping: trio.Event = field(factory=trio.Event)
     _scopes: set[trio.CancelScope] = field(factory=set)
+    _has_cut: bool = False
 
     @contextmanager
     def cuttable(self) -> Iterator[trio.CancelScope]:
-        """A cancel scope for one request's work, known here while it lasts."""
+        """A cancel scope for one request's work, known here while it lasts; cancelled from the start after ``cut``."""
         with trio.CancelScope() as scope:
+            if self._has_cut:
+                scope.cancel()
             self._scopes.add(scope)
             try:
                 yield scope
@@ -87,6 +92,7 @@ class Drain:
 
     def cut(self) -> None:
         """Cancel the work of every request still in flight; its handler then writes the terminal error event."""
+        self._has_cut = True
         for scope in list(self._scopes):
             scope.cancel()
 
@@ -96,7 +102,7 @@ async def serve(
     sock: socket.socket,
     drain: Drain,
     *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until ``drain.stopping`` is set or the caller cancels; owns ``sock``.
 
@@ -106,17 +112,15 @@ async def serve(
     config = _config(sock)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cut_after_drain, drain)
-        await nursery.start(_serve, app, config, drain.stopping.wait)
-        task_status.started()
-        # the nursery waits here for hypercorn's own end
+        await _serve(app, config, drain.stopping.wait, task_status)
+        nursery.cancel_scope.cancel()  # nothing in flight is left to be cut
 
 
 async def _serve(
     app: App,
     config: Config,
     trigger: Callable[..., Awaitable[None]],
-    *,
-    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[list[str]],
 ) -> None:
     # mode is given because hypercorn would otherwise have to guess from the callable's signature
     await hypercorn_serve(app, config, shutdown_trigger=trigger, task_status=task_status, mode="asgi")  # type: ignore[arg-type]

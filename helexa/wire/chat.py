@@ -43,8 +43,15 @@ class ChatRequest:
     template_kwargs: Mapping[str, Any] = field(factory=dict)
 
 
-def parse(body: dict[str, Any]) -> ChatRequest:
+NEUTRAL = SamplingParams()
+
+
+def parse(body: dict[str, Any], defaults: SamplingParams = NEUTRAL) -> ChatRequest:
     """Check a request body.
+
+    Args:
+        body: the JSON object.
+        defaults: what the model's publisher recommends, for what the caller leaves out.
 
     Raises:
         ApiError: naming the first field that is missing, wrong or not supported.
@@ -57,7 +64,7 @@ def parse(body: dict[str, Any]) -> ChatRequest:
         model=model,
         messages=_messages(fields),
         tools=_tools(fields),
-        sampling=_sampling(fields),
+        sampling=_sampling(fields, defaults),
         stop=_stops(fields),
         stream=stream,
         include_usage=_include_usage(fields, stream=stream),
@@ -65,20 +72,20 @@ def parse(body: dict[str, Any]) -> ChatRequest:
     )
 
 
-def _sampling(fields: Fields) -> SamplingParams:
+def _sampling(fields: Fields, defaults: SamplingParams) -> SamplingParams:
     limit = fields.integer("max_completion_tokens", 1, 2**31 - 1, None)
     return SamplingParams(
         max_tokens=limit if limit is not None else fields.integer("max_tokens", 1, 2**31 - 1, None),
-        temperature=float(fields.number("temperature", 0, 2, 1.0)),
-        top_p=_top_p(fields),
-        top_k=max(0, fields.integer("top_k", -1, 2**31 - 1, 0)),
-        min_p=float(fields.number("min_p", 0, 1, 0.0)),
+        temperature=float(fields.number("temperature", 0, 2, defaults.temperature)),
+        top_p=_top_p(fields, defaults.top_p),
+        top_k=max(0, fields.integer("top_k", -1, 2**31 - 1, defaults.top_k)),
+        min_p=float(fields.number("min_p", 0, 1, defaults.min_p)),
         seed=fields.integer("seed", -MAX_SEED, MAX_SEED, None),
     )
 
 
-def _top_p(fields: Fields) -> float:
-    value = float(fields.number("top_p", 0, 1, 1.0))
+def _top_p(fields: Fields, default: float) -> float:
+    value = float(fields.number("top_p", 0, 1, default))
     if value == 0:
         raise fields.wrong("top_p", "a number above 0 and at most 1")
     return value
@@ -101,8 +108,8 @@ def _check_message(message: Fields) -> None:
             _check_part(part, f"{message.name('content')}[{index}]")
     elif content is None and role not in ("assistant", "function"):
         raise errors.missing(message.name("content"))
-    else:
-        message.text("content", None)
+    elif content is not None and not isinstance(content, str):
+        raise message.wrong("content", "a string or a list of parts")
     if role == "assistant":
         _check_tool_calls(message)
 

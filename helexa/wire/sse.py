@@ -31,7 +31,7 @@ class EventCutter:
     def push(self, data: bytes) -> bytes:
         """Whole events seen so far and not yet returned; may be empty."""
         data = self._tail + data
-        cut = max(_end(data, b"\n\n"), _end(data, b"\r\n\r\n"))
+        cut = max(_end(data, b"\n\n"), _end(data, b"\n\r\n"))
         self._tail = data[cut:]
         return data[:cut]
 
