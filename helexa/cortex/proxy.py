@@ -8,17 +8,16 @@ ones.
 from uuid import uuid4
 
 import orjson
-import structlog
 from attrs import frozen
 
 from helexa.cortex.policy import refusal_error
 from helexa.cortex.ports import Grant, Routes
 from helexa.cortex.upstream import BrokenError, ConnectError, Pool, Response, TimeoutExceededError, UpstreamError
 from helexa.web.asgi import (
-    ClientGoneError,
     Ending,
     EventStream,
     Headers,
+    one_end,
     read_body,
     run_while_connected,
     send_body,
@@ -34,7 +33,6 @@ _PASSED = (b"content-type", b"retry-after", b"cache-control", b"allow", b"warnin
 _TROUBLE = (500, 502, 503, 504)
 _REFUSED = (401, 403)
 """Between gateway and node. Passed on, it would tell a client that its own key is wrong."""
-_log = structlog.get_logger()
 
 
 @frozen
@@ -57,20 +55,12 @@ class Proxy:
         """Serve one request, whatever happens: an answer, or one error in its place."""
         request_id = uuid4().hex
         stream = EventStream(send, [(b"x-request-id", request_id.encode())])
-        try:
+        async with one_end(stream, "proxy.fault", request_id=request_id):
             body = await read_body(scope, receive)
-            name = _model(body)
-            exchange = _Exchange(self, path, name, body, request_id)
+            exchange = _Exchange(self, path, _model(body), body, request_id)
             ending = await run_while_connected(lambda: exchange.run(send, stream), receive, self.drain)
             if ending is Ending.CUT:
-                await stream.fail(errors.unavailable("The server is shutting down.", 2))
-        except ClientGoneError:
-            return
-        except ApiError as error:
-            await stream.fail(error)
-        except Exception as error:  # noqa: BLE001 - the last line of defence: the caller is told, the log has the rest
-            _log.error("proxy.fault", request_id=request_id, exc_info=error)
-            await stream.fail(errors.internal())
+                raise errors.shutting_down()
 
 
 def _model(body: bytes) -> str:

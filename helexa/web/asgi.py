@@ -1,10 +1,12 @@
 """Bare ASGI for the routes where every microsecond and every byte of a stream is ours to account for."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
 
+import structlog
 import trio
 
 from helexa.web.server import App, Drain, Receive, Scope, Send
@@ -15,6 +17,7 @@ MAX_BODY_BYTES = 16 * 2**20
 _DISCARD_BYTES = 4 * MAX_BODY_BYTES
 _JSON = (b"content-type", b"application/json")
 Headers = list[tuple[bytes, bytes]]
+_log = structlog.get_logger()
 
 
 class ClientGoneError(Exception):
@@ -170,6 +173,26 @@ _SSE: Headers = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # nginx would otherwise buffer the stream
 ]
+
+
+@asynccontextmanager
+async def one_end(stream: EventStream, fault: str, **context: str) -> AsyncIterator[None]:
+    """Whatever the block raises becomes the one end of the response; nothing if the client has gone.
+
+    Args:
+        stream: the response.
+        fault: names an unforeseen error in the log; the caller is told no more than that there was one.
+        context: what else the log says then.
+    """
+    try:
+        yield
+    except ClientGoneError:
+        return
+    except ApiError as error:
+        await stream.fail(error)
+    except Exception as error:  # noqa: BLE001 - the last line of defence
+        _log.error(fault, exc_info=error, **context)
+        await stream.fail(errors.internal())
 
 
 class Ending(Enum):

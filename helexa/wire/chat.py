@@ -178,6 +178,8 @@ def _refuse_unsupported(fields: Fields) -> None:
     for key in ("presence_penalty", "frequency_penalty"):
         if fields.number(key, -2, 2, 0) != 0:
             raise errors.unsupported(key, "only 0 is supported by this build")
+    if fields.number("repetition_penalty", 0, 10, 1) != 1:
+        raise errors.unsupported("repetition_penalty", "only 1 is supported by this build")
     if fields.mapping("logit_bias", {}):
         raise errors.unsupported("logit_bias", "this build does not bias logits")
     if fields.mapping("response_format", {"type": "text"}).get("type") != "text":

@@ -165,6 +165,11 @@ def unavailable(detail: str, retry_after: int) -> ApiError:
     return ApiError(503, detail, "api_error", "service_unavailable", retry_after=retry_after)
 
 
+def shutting_down() -> ApiError:
+    """The server ends before this request did."""
+    return unavailable("The server is shutting down.", 2)
+
+
 def upstream_timeout(detail: str) -> ApiError:
     """The upstream did not answer in time."""
     return ApiError(504, detail, "api_error", "timeout")

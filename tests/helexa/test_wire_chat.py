@@ -166,6 +166,7 @@ def test_what_is_wrong_is_named_with_what_would_be_right(changes: dict[str, Any]
         ({"n": 2}, "n", "this build returns one choice per request"),
         ({"logprobs": True}, "logprobs", "this build does not return log probabilities"),
         ({"presence_penalty": 0.5}, "presence_penalty", "only 0 is supported by this build"),
+        ({"repetition_penalty": 1.2}, "repetition_penalty", "only 1 is supported by this build"),
         ({"frequency_penalty": -1}, "frequency_penalty", "only 0 is supported by this build"),
         ({"logit_bias": {"5": 1}}, "logit_bias", "this build does not bias logits"),
         (
