@@ -49,7 +49,7 @@ class DevicePool:
         return tuple(actor_report(status) for status in self._supervisor.status())
 
     async def load(self, model: str, path: str, device: str | None) -> None:
-        """Load a model where it already is, else on ``device``, else where the fewest are.
+        """Load a model where it already is, else on ``device``, else on the live worker that has the fewest.
 
         Raises:
             ApiError: no such device, or the worker's reason.
@@ -83,7 +83,7 @@ class DevicePool:
         if any(worker.holds(model) for worker in workers):
             return self._holder(model)
         if device is None:
-            return min(workers, key=lambda worker: len(worker.reports()))
+            return min(workers, key=lambda worker: (worker.given_up, len(worker.reports())))
         for worker in workers:
             if worker.device == device:
                 return worker

@@ -5,6 +5,7 @@ When the process dies, however it dies, the requests it was serving end with an 
 but the list of models: a fresh process is the only cure for a broken device context.
 """
 
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -15,6 +16,7 @@ from attrs import define, evolve, field
 from actors.actor import Actor
 from actors.engine_link import EngineLink
 from actors.generation import LiveGeneration
+from actors.process import ProcessStuckError
 from actors.vitals import Vitals
 from helexa.engine import protocol
 from helexa.engine.protocol import (
@@ -34,11 +36,13 @@ from helexa.engine.protocol import (
 )
 from helexa.neuron.ports import End
 from helexa.wire import errors
-from helexa.wire.fleet import Limit, ModelReport
+from helexa.wire.fleet import Limit, ModelReport, ModelStatus
 from helexa.wire.sampling import SamplingParams
 
 MAX_LIVE_REQUESTS = 4096
 STOP_SECONDS = 2.0
+_AFTER_A_DEATH: dict[ModelStatus, ModelStatus] = {"loaded": "recovering", "failed": "loading"}
+"""What becomes of a model when its process dies: the next one tries each again."""
 
 _log = structlog.get_logger()
 
@@ -59,6 +63,12 @@ class _Model:
         self.report = report
         self.settled.set()
 
+    def lose(self) -> None:
+        """Its process is gone."""
+        if (status := _AFTER_A_DEATH.get(self.report.status)) is not None:
+            self.report = evolve(self.report, status=status, running=0, waiting=0, error=None)
+            self.settled = trio.Event()
+
 
 class DeviceWorker(Actor):
     """The engine worker of one device, and what is known of its models and requests.
@@ -77,6 +87,12 @@ class DeviceWorker(Actor):
         self._unloading: dict[str, trio.Event] = {}
         self._live: dict[str, LiveGeneration] = {}
         self._numbers = count(1)
+        self._given_up: str | None = None
+
+    @property
+    def given_up(self) -> bool:
+        """Whether this worker will never run again."""
+        return self._given_up is not None
 
     @property
     def mailbox_depth(self) -> int:
@@ -100,19 +116,29 @@ class DeviceWorker(Actor):
         """Load a model and wait until it serves; joins a load under way, retries a failed one.
 
         Raises:
-            ApiError: ``upstream_error`` with the worker's reason.
+            ApiError: ``upstream_error`` with the worker's reason; 503 if the model was unloaded meanwhile.
         """
+        while (leaving := self._unloading.get(model)) is not None:
+            await leaving.wait()  # what the worker still says of the model is about the one that leaves
+        entry = self._entry(model, path)
+        await entry.settled.wait()
+        if entry.report.status == "failed":
+            raise errors.upstream_error(f"'{model}' does not load: {entry.report.error}")
+        if entry.report.status == "unloaded":
+            raise errors.unavailable(f"The model '{model}' was unloaded while it was loading.", 2)
+
+    def _entry(self, model: str, path: str) -> _Model:
+        if self._given_up is not None:
+            raise errors.upstream_error(f"'{model}' does not load on {self.device}: {self._given_up}")
         entry = self._models.get(model)
         if entry is None or entry.report.status == "failed":
             entry = self._models[model] = _Model(Load(model, path), ModelReport(model, "loading", self.device))
             self._send(entry.load)
-        await entry.settled.wait()
-        if entry.report.status == "failed":
-            raise errors.upstream_error(f"'{model}' does not load: {entry.report.error}")
+        return entry
 
     async def unload(self, model: str) -> None:
-        """Forget a model and wait until its memory is free. Its requests end with an error."""
-        del self._models[model]
+        """Forget a model and wait until its memory is free. Its requests, and who waits for it, get an error."""
+        self._models.pop(model).settle(ModelReport(model, "unloaded", self.device))
         if self._link is not None:
             done = self._unloading.setdefault(model, trio.Event())
             self._send(Unload(model))
@@ -136,6 +162,7 @@ class DeviceWorker(Actor):
 
     def give_up(self, error: str) -> None:
         """The supervisor will not run this actor again: nothing here will ever load."""
+        self._given_up = error
         for model in self._models.values():
             model.settle(evolve(model.report, status="failed", error=error))
 
@@ -154,9 +181,8 @@ class DeviceWorker(Actor):
             await self._serve(link, vitals, task_status)
         finally:
             self._link = None
-            with trio.CancelScope(shield=True):  # bounded by STOP_SECONDS
-                exit_ = await link.close(STOP_SECONDS)
-            ended = vitals.verdict or str(exit_)
+            exit_ = await _close(link)
+            ended = vitals.verdict or exit_
             self._lose(ended)
         raise WorkerDiedError(f"the engine worker of {self.device} is gone: {ended}")
 
@@ -177,6 +203,8 @@ class DeviceWorker(Actor):
             for frame in frames:
                 if isinstance(frame, Hello):
                     vitals.greet(frame)
+                    if vitals.verdict is not None:
+                        return
                     task_status.started()
                 else:
                     self._take(frame, vitals)
@@ -226,9 +254,7 @@ class DeviceWorker(Actor):
     def _lose(self, ended: str) -> None:
         """The process is gone, and with it every model in memory and every request."""
         for model in self._models.values():
-            if model.report.status == "loaded":
-                model.report = evolve(model.report, status="recovering", running=0, waiting=0)
-                model.settled = trio.Event()
+            model.lose()
         message = f"The engine worker of {self.device} is gone ({ended}); its models are being recovered."
         for request in list(self._live):
             self._end(request, End("failed", "upstream_error", message))
@@ -246,11 +272,22 @@ class DeviceWorker(Actor):
             self._link.send(frame)
 
 
+async def _close(link: EngineLink) -> str:
+    """End the process for certain, and say how it ended."""
+    try:
+        with trio.CancelScope(shield=True):  # bounded by LINGER_SECONDS and STOP_SECONDS
+            ended = str(await link.close(STOP_SECONDS))
+    except ProcessStuckError as error:
+        ended = str(error)
+    return ended
+
+
 async def _watch(link: EngineLink, vitals: Vitals) -> None:
     """End a process that is silent or wedged; its reader then sees the end of the socket."""
     while vitals.judge(trio.current_time()) is None:  # noqa: ASYNC110 - silence is the absence of an event
         await trio.sleep(1)
-    await link.kill()
+    with suppress(ProcessStuckError):  # closing the link meets it again, and tells
+        await link.kill()
 
 
 def _limit(loaded: Loaded) -> Limit:

@@ -12,6 +12,9 @@ from actors.process import ChildProcess, Exit
 from helexa.engine import protocol
 from helexa.engine.protocol import Command, Frame, FrameReader
 
+LINGER_SECONDS = 1.0
+"""How long an engine worker may take to see that its socket has ended, and to end itself."""
+
 
 @define(eq=False)
 class EngineLink:
@@ -87,9 +90,11 @@ class EngineLink:
         await self._child.stop(0)
 
     async def close(self, grace: float) -> Exit:
-        """Stop the process within ``grace`` seconds, reap it, close the socket."""
-        # The socket first: a worker that is not deep in a step ends by itself when it sees the end of it.
+        """Close the socket, let the process end by that, or stop it within ``grace`` seconds; reap it."""
         await trio.aclose_forcefully(self._stream)
+        # A signal at once would hit a process that is ending already, and be taken for the cause of it.
+        with trio.move_on_after(LINGER_SECONDS):
+            return await self._child.wait()
         return await self._child.stop(grace)
 
 

@@ -51,7 +51,7 @@ class NeuronProcess(Actor):
             finally:
                 os.close(write_end)  # so that the pipe ends with the child
             try:
-                await self._wait_ready(ready)
+                await self._wait_ready(ready, child)
                 task_status.started()
                 self._on_change()
                 ended = await child.wait()
@@ -64,7 +64,7 @@ class NeuronProcess(Actor):
         arguments = ("neuron", self._topology, "--name", self._neuron, "--ready-fd", str(ready_fd))
         return python.command("helexa", *arguments)
 
-    async def _wait_ready(self, ready: trio.abc.ReceiveStream) -> None:
+    async def _wait_ready(self, ready: trio.abc.ReceiveStream, child: ChildProcess) -> None:
         """Wait for the child's word that it serves.
 
         A look at its port instead would also be content with a stranger that listens there.
@@ -72,5 +72,6 @@ class NeuronProcess(Actor):
         with trio.move_on_after(READY_SECONDS):
             if await ready.receive_some(1):
                 return
-            raise NeuronDiedError(f"the process of neuron '{self._neuron}' ended before it served")
+            ended = await child.wait()
+            raise NeuronDiedError(f"the process of neuron '{self._neuron}' {ended} before it served")
         raise NeuronDiedError(f"the process of neuron '{self._neuron}' did not serve within {READY_SECONDS:g} s")

@@ -13,6 +13,8 @@ from helexa.cortex.fleet import Sighting
 from helexa.wire import fleet as shapes
 
 TIMEOUT_SECONDS = 5.0
+LOOK_SECONDS = 15.0
+"""For all requests of a look together: a peer that sends a byte now and then would keep each of them going for ever."""
 MAX_BACKOFF_FACTOR = 8
 """A node that stays down is asked less and less often, at least once in so many intervals."""
 
@@ -76,11 +78,16 @@ class _Watch:
     async def look(self, client: httpx.AsyncClient) -> Sight:
         """Ask the neuron; never raises for what a neuron or a network can do."""
         try:
-            return NodeUp(self.node, await self._sighting(client))
+            with trio.fail_after(LOOK_SECONDS):
+                return NodeUp(self.node, await self._sighting(client))
         except httpx.HTTPError as error:
-            return NodeDown(self.node, f"{type(error).__name__}: {error or 'no answer'}")
+            problem = f"{type(error).__name__}: {str(error) or 'no answer'}"
+        except trio.TooSlowError:
+            problem = f"it takes more than {LOOK_SECONDS:g} s to answer"
         except ValueError as error:
-            return NodeDown(self.node, f"it does not answer as a neuron does: {error}")
+            problem = f"it does not answer as a neuron does: {error}"
+        self._known = None  # it may be another one, or another build, that answers next
+        return NodeDown(self.node, problem)
 
     async def _sighting(self, client: httpx.AsyncClient) -> Sighting:
         health = shapes.from_json(await self._get(client, "/health"), shapes.Health)
@@ -94,5 +101,7 @@ class _Watch:
 
     async def _get(self, client: httpx.AsyncClient, path: str) -> bytes:
         response = await client.get(self._endpoint + path)
-        response.raise_for_status()
+        if response.status_code != httpx.codes.OK:
+            secret = ", as the two have different fleet secrets" * (response.status_code == httpx.codes.UNAUTHORIZED)
+            raise ValueError(f"GET {path} gave status {response.status_code}{secret}")
         return response.content

@@ -1,10 +1,10 @@
 """The gateway's HTTP application: one gate, then the proxied routes on bare ASGI and the rest on Quart."""
 
-from contextlib import suppress
+from functools import partial
 from time import time
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
-from attrs import evolve, frozen
+from attrs import evolve
 from quart import Response
 from quart_trio import QuartTrio
 
@@ -12,68 +12,36 @@ from helexa.cortex import listing
 from helexa.cortex.auth import Gate, presented_key
 from helexa.cortex.ports import Actors, Routes
 from helexa.cortex.proxy import Proxy
-from helexa.web.asgi import ClientGoneError, discard_body, origin_form, send_error, serve_whole
-from helexa.web.hosts import is_local_name
+from helexa.web.front import Front
+from helexa.web.hosts import is_local
 from helexa.web.quart_errors import json_app, json_response
-from helexa.web.server import Receive, Scope, Send
+from helexa.web.server import App, Scope
 from helexa.wire import errors, fleet, sse
-from helexa.wire.errors import ApiError
 
-PROXIED = frozenset({"/v1/chat/completions"})
 _PREFIX = "/api/v1/openai"
+_CHAT = "/v1/chat/completions"
 
 
-@frozen
-class CortexApp:
-    """The ASGI application.
+def make_app(proxy: Proxy, actors: Actors, gate: Gate, *, local_only: bool) -> Front:
+    """Wire the routes.
 
-    Attributes:
+    Args:
         proxy: serves the routes that a neuron answers.
-        control: serves the others.
+        actors: the actors of this process, for ``/fleet/actors``.
         gate: checks keys.
         local_only: requests must name a loopback host. A page that rebinds its own name to 127.0.0.1 cannot, so it
             cannot use a gateway that asks for no key.
     """
 
-    proxy: Proxy
-    control: QuartTrio
-    gate: Gate
-    local_only: bool
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection's request."""
-        if scope["type"] == "lifespan":
-            await self.control(scope, receive, send)  # type: ignore[arg-type]  # quart's own scope types
-            return
-        scope = _unprefixed(origin_form(scope))
-        with suppress(ClientGoneError):
-            try:
-                self._admit(scope)
-            except ApiError as error:
-                await _refuse(scope, receive, send, error)
-            else:
-                await self._serve(scope, receive, send)
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in PROXIED:
-            await self.proxy(scope["path"], scope, receive, send)
-        elif scope["type"] == "http":
-            await serve_whole(self.control, scope, receive, send)  # type: ignore[arg-type]  # as above
-        else:
-            await self.control(scope, receive, send)  # type: ignore[arg-type]  # as above
-
-    def _admit(self, scope: Scope) -> None:
-        if self.local_only and not is_local_name(scope):
+    def admit(scope: Scope) -> Scope:
+        if local_only and not is_local(scope):
             raise errors.host_not_allowed()
-        self.gate.admit(scope.get("method", "GET"), scope["path"], presented_key(scope["headers"]))
+        scope = _unprefixed(scope)
+        gate.admit(scope.get("method", "GET"), scope["path"], presented_key(scope["headers"]))
+        return scope
 
-
-async def _refuse(scope: Scope, receive: Receive, send: Send, error: ApiError) -> None:
-    if scope["type"] == "http":
-        await discard_body(receive)
-        await send_error(send, error)
-    else:
-        await send({"type": "websocket.close", "code": 1008, "reason": error.message})
+    bare = {_CHAT: partial(proxy, _CHAT)}
+    return Front(admit, bare, cast("App", _control(proxy.routes, actors)))
 
 
 def _unprefixed(scope: Scope) -> Scope:
@@ -84,18 +52,13 @@ def _unprefixed(scope: Scope) -> Scope:
     return {**scope, "path": path.removeprefix(_PREFIX), "raw_path": scope["raw_path"].removeprefix(_PREFIX.encode())}
 
 
-def make_app(proxy: Proxy, actors: Actors, gate: Gate, *, local_only: bool) -> CortexApp:
-    """Wire the routes."""
-    return CortexApp(proxy, _control(proxy.routes, actors), gate, local_only)
-
-
 def _control(routes: Routes, actors: Actors) -> QuartTrio:
     app = json_app("helexa.cortex")
     _health_routes(app, routes)
     _model_routes(app, routes)
     _fleet_routes(app, routes, actors)
 
-    @app.post("/v1/chat/completions")
+    @app.post(_CHAT)
     async def proxied() -> NoReturn:
         # Served by the proxy; registered so that other methods are told 405 and not 404.
         raise errors.internal()

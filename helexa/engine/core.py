@@ -40,13 +40,23 @@ class Engine:
 
     def submit(self, submit: Submit) -> list[Report]:
         """Queue a request, or refuse it at once."""
-        limit, length = self.model.context_length, len(submit.prompt_ids)
-        if not 0 < length < limit:
-            return [Failed(submit.request, "context_length_exceeded", f"prompt of {length} tokens, context of {limit}")]
-        if len(self._waiting) >= MAX_WAITING:
-            return [Failed(submit.request, "rate_limit_exceeded", f"{MAX_WAITING} requests are already waiting")]
+        if (refusal := self._refusal(submit)) is not None:
+            return [Failed(submit.request, *refusal)]
         self._waiting.append(submit)
         return []
+
+    def _refusal(self, submit: Submit) -> tuple[str, str] | None:
+        """Code and reason why a request cannot be served, ever or now."""
+        limit, length = self.model.context_length, len(submit.prompt_ids)
+        if not 0 < length < limit:
+            return "context_length_exceeded", f"prompt of {length} tokens, context of {limit}"
+        # Checked here: the look-up of such an id ends the process on a CPU, and breaks the context of a GPU.
+        lowest, highest, known = min(submit.prompt_ids), max(submit.prompt_ids), self.model.vocabulary
+        if lowest < 0 or highest >= known:
+            return "upstream_error", f"prompt with token ids from {lowest} to {highest}, vocabulary of {known}"
+        if len(self._waiting) >= MAX_WAITING:
+            return "rate_limit_exceeded", f"{MAX_WAITING} requests are already waiting"
+        return None
 
     def abort(self, request: str) -> list[Report]:
         """Forget a request; it has no part in the next step."""

@@ -1,5 +1,7 @@
 """Weights and config from a local directory or the Hugging Face cache, and what they tell about limits."""
 
+import json
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -19,6 +21,7 @@ class LoadedModel:
         module: a ``transformers`` causal language model in evaluation mode.
         device: where its weights and inputs live.
         context_length: most tokens of prompt and output together.
+        vocabulary: token ids it can take are below this.
         memory_mb: MiB that its parameters and buffers hold.
         seconds: how long loading took.
     """
@@ -26,32 +29,67 @@ class LoadedModel:
     module: Any
     device: torch.device
     context_length: int
+    vocabulary: int
     memory_mb: int
     seconds: float
 
 
 def load_model(path: str, device: str) -> LoadedModel:
-    """Load a causal language model from ``path`` (a directory or a Hugging Face id) onto ``device``.
+    """Load a causal language model from ``path`` (a directory, or a Hugging Face id in its cache) onto ``device``.
 
     Weights come from safetensors only and code only from ``transformers`` itself: neither a pickle nor a script of a
-    model repository is ever run.
+    model repository is ever run. Nothing is downloaded.
 
     Raises:
         LoadError: whatever went wrong, in one sentence.
     """
-    from transformers import AutoModelForCausalLM
-
     start = perf_counter()
     try:
-        module = AutoModelForCausalLM.from_pretrained(
-            path, dtype="auto", use_safetensors=True, trust_remote_code=False, local_files_only=False
-        )
-        module.to(device).eval()
+        module = _read(_directory(path)).to(device).eval()
+    except LoadError:
+        raise
     except Exception as error:
         raise LoadError(f"{type(error).__name__}: {_first_line(error)}") from error
-    return LoadedModel(
-        module, torch.device(device), _context_length(module), _megabytes(module), perf_counter() - start
+    vocabulary = int(module.get_input_embeddings().weight.shape[0])
+    seconds = perf_counter() - start
+    return LoadedModel(module, torch.device(device), _context_length(module), vocabulary, _megabytes(module), seconds)
+
+
+def _directory(path: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    if Path(path).is_dir():
+        return Path(path)
+    if Path(path).is_absolute():  # transformers would take it for a misspelt id
+        raise LoadError(f"there is no directory '{path}'")
+    return Path(snapshot_download(path, local_files_only=True))
+
+
+def _read(directory: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    _refuse_pickles(directory)
+    module, info = AutoModelForCausalLM.from_pretrained(
+        directory,
+        dtype="auto",
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        output_loading_info=True,
     )
+    if missing := sorted(info["missing_keys"]):  # transformers fills them with random numbers and goes on
+        raise LoadError(f"its files lack {len(missing)} of the model's weights, '{missing[0]}' for one")
+    return module
+
+
+def _refuse_pickles(directory: Path) -> None:
+    """Refuse weights that are none of safetensors': an index or the config may name any file, and it would be read."""
+    config = json.loads((directory / "config.json").read_bytes())
+    names = {config.get("transformers_weights") or ".safetensors"}
+    for index in directory.glob("*.safetensors.index.json"):
+        names.update(json.loads(index.read_bytes())["weight_map"].values())
+    if wrong := sorted(name for name in names if not name.endswith((".safetensors", ".safetensors.index.json"))):
+        raise LoadError(f"its weights are in '{wrong[0]}'; only safetensors files are read")
 
 
 def _first_line(error: Exception) -> str:

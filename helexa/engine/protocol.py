@@ -168,7 +168,18 @@ class ProtocolError(Exception):
     """Bytes that are no frame of this protocol: the peer is broken or of another build."""
 
 
+def _exactly(value: Any, kind: Any) -> Any:
+    """Convert nothing: cattrs would make 7 of "7" and "None" of nothing, and a broken peer would go unnoticed."""
+    if type(value) is kind:
+        return value
+    if kind is float and type(value) is int:
+        return float(value)
+    raise TypeError(f"{value!r} is not {kind.__name__}")
+
+
 _converter = make_converter(detailed_validation=False)
+for _kind in (bool, int, float, str):
+    _converter.register_structure_hook(_kind, _exactly)
 configure_tagged_union(Frame, _converter)
 
 

@@ -35,14 +35,17 @@ def _draw(logits: Tensor, params: Sequence[SamplingParams], generators: Sequence
     """Inverse-CDF sampling over the sorted, truncated distribution. ``logits`` is ``[rows, vocabulary]`` float32."""
     device = logits.device
     temperature = torch.tensor([each.temperature for each in params], device=device).clamp_min(1e-3)
-    probabilities, order = torch.softmax(logits / temperature[:, None], dim=-1).sort(dim=-1, descending=True)
+    # stable: bf16 logits are full of ties, whose order would otherwise be the kernel's, and so the batch's, to choose
+    ranked = torch.softmax(logits / temperature[:, None], dim=-1).sort(dim=-1, descending=True, stable=True)
+    probabilities, order = ranked
     kept = probabilities * _keep(probabilities, params)
     cumulative = kept.cumsum(dim=-1)
     uniform = torch.tensor([torch.rand((), generator=each).item() for each in generators], device=device)
     # right=True: a draw of exactly 0 must not land on a row's first bin if that bin is empty.
     picks = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None], right=True)
     # Rounding can carry a draw past the last kept bin; the count of kept bins bounds it.
-    last = (kept > 0).sum(dim=-1, keepdim=True) - 1
+    # It is 0 where a broken model's logits are not numbers: such a row gets some token, and the others live on.
+    last = (kept > 0).sum(dim=-1, keepdim=True).clamp_min(1) - 1
     return order.gather(1, torch.minimum(picks, last)).squeeze(1)
 
 
@@ -53,8 +56,10 @@ def _keep(probabilities: Tensor, params: Sequence[SamplingParams]) -> Tensor:
     top_k = torch.tensor([each.top_k or probabilities.shape[-1] for each in params], device=device)[:, None]
     top_p = torch.tensor([each.top_p for each in params], device=device)[:, None]
     min_p = torch.tensor([each.min_p for each in params], device=device)[:, None]
-    before = probabilities.cumsum(dim=-1) - probabilities
+    in_top_k = rank < top_k
+    cumulative = (probabilities * in_top_k).cumsum(dim=-1)
+    # top_p is a share of what top_k has left, as everywhere else.
     # top_p of exactly 1 keeps everything: float rounding in the sum must not cut the tail.
-    nucleus = (before < top_p) | (top_p >= 1)
-    keep = nucleus & (rank < top_k) & (probabilities >= min_p * probabilities[:, :1])
+    nucleus = (cumulative - probabilities < top_p * cumulative[:, -1:]) | (top_p >= 1)
+    keep = nucleus & in_top_k & (probabilities >= min_p * probabilities[:, :1])
     return keep | (rank == 0)

@@ -6,6 +6,7 @@ process.
 """
 
 import argparse
+import gc
 import os
 import queue
 import signal
@@ -16,7 +17,7 @@ from typing import NoReturn
 
 import structlog
 
-from helexa import lifeline
+from helexa import lifeline, logs
 from helexa.engine import protocol
 from helexa.engine.core import Engine
 from helexa.engine.loading import LoadError, load_model
@@ -58,7 +59,9 @@ class Link:
             while data := self._socket.recv(1 << 16):
                 for frame in reader.push(data):
                     self._commands.put(frame)  # type: ignore[arg-type]  # a neuron sends commands only
-        except (OSError, protocol.ProtocolError) as error:
+        except OSError:
+            pass  # a neuron that closes over unread reports resets the socket: an end like any other
+        except protocol.ProtocolError as error:
             _log.error("worker.link_broken", error=str(error))
         os._exit(0)  # not sys.exit: that would end this thread alone, and the main one may be deep in a step
 
@@ -121,6 +124,7 @@ class Worker:
             self._link.send(*engine.abort_all())
             self._owner = {request: owner for request, owner in self._owner.items() if owner != model}
             del engine
+            gc.collect()  # a module that refers to itself would keep its memory for as long as it pleased
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self._link.send(protocol.Unloaded(model))
@@ -173,6 +177,9 @@ def main() -> None:
     arguments = _arguments()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the root's to handle; it reaches us as a closed socket
     lifeline.watch(lambda: None, grace=1.0)
+    logs.configure()
+    # CUDA counts the fastest GPU as 0 unless told otherwise; NVML, which named the devices, counts by slot.
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     import torch
     from transformers.utils import logging
 

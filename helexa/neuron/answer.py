@@ -25,7 +25,6 @@ class Answer:
     _ignored: frozenset[int]
     _completion_tokens: int = 0
     _reasoning_tokens: int = 0
-    _in_reasoning: bool = False
     _calls: int = 0
 
     @classmethod
@@ -58,15 +57,16 @@ class Answer:
     def _push_one(self, token: int) -> list[Delta]:
         self._completion_tokens += 1
         # An end-of-sequence id is counted, as it was sampled, and never shown, whether or not it is marked special.
-        piece = "" if token in self._ignored else self._detokenizer.push([token])
-        deltas = self._note(self._parser.push(self._stops.push(piece)))
-        self._reasoning_tokens += self._in_reasoning
+        if token in self._ignored:
+            return []
+        inside = self._parser.inside_reasoning
+        deltas = self._note(self._parser.push(self._stops.push(self._detokenizer.push([token]))))
+        # Before or after: the block's tags belong to it.
+        self._reasoning_tokens += inside or self._parser.inside_reasoning
         return deltas
 
     def _note(self, deltas: list[Delta]) -> list[Delta]:
-        for delta in deltas:
-            self._in_reasoning = isinstance(delta, ReasoningDelta)
-            self._calls += isinstance(delta, ToolCallDelta)
+        self._calls += sum(isinstance(delta, ToolCallDelta) for delta in deltas)
         return deltas
 
     def finish(self) -> list[Delta]:

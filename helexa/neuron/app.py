@@ -1,10 +1,11 @@
 """The neuron's HTTP application: control routes on Quart, inference on bare ASGI, one guard in front of both."""
 
 import hmac
+import os
+from functools import partial
 from time import monotonic
-from typing import NoReturn
+from typing import NoReturn, cast
 
-from attrs import frozen
 from quart import Response, request
 from quart_trio import QuartTrio
 
@@ -12,51 +13,41 @@ from helexa.neuron import inference
 from helexa.neuron.build_info import build_version
 from helexa.neuron.discovery import Host
 from helexa.neuron.service import Service
-from helexa.web.asgi import header, send_error
-from helexa.web.hosts import is_local_name
+from helexa.web.asgi import header
+from helexa.web.front import Front
+from helexa.web.hosts import is_local
 from helexa.web.quart_errors import json_app, json_response
-from helexa.web.server import Drain, Receive, Scope, Send
+from helexa.web.server import App, Drain, Scope
 from helexa.wire import errors, fleet
-from helexa.wire.errors import ApiError
 from helexa.wire.fields import Fields, parse_object
 
+_CHAT = "/v1/chat/completions"
 
-@frozen
-class NeuronApp:
-    """The ASGI application.
 
-    Attributes:
+def make_app(service: Service, host: Host, drain: Drain, secret: str | None) -> Front:
+    """Wire the routes.
+
+    Args:
         service: the models of this host.
         host: its devices.
         drain: this server's shutdown.
         secret: the fleet secret that callers must bear; ``None`` leaves the door open to this machine.
     """
 
-    service: Service
-    host: Host
-    drain: Drain
-    control: QuartTrio
-    secret: str | None = None
+    def admit(scope: Scope) -> Scope:
+        if secret is None and not is_local(scope):
+            raise errors.host_not_allowed()
+        if secret is not None and not _bears(scope, secret):
+            raise errors.invalid_api_key()
+        return scope
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection's request."""
-        if scope["type"] == "http" and (error := self._refusal(scope)) is not None:
-            await send_error(send, error)
-        elif scope["type"] == "http" and (scope["method"], scope["path"]) == ("POST", "/v1/chat/completions"):
-            await inference.chat_completions(self.service, self.drain, scope, receive, send)
-        else:
-            await self.control(scope, receive, send)  # type: ignore[arg-type]  # quart's own scope types
-
-    def _refusal(self, scope: Scope) -> ApiError | None:
-        if self.secret is None:
-            return None if is_local_name(scope) else errors.host_not_allowed()
-        given = header(scope, b"authorization") or b""
-        return None if hmac.compare_digest(given, b"Bearer " + self.secret.encode()) else errors.invalid_api_key()
+    bare = {_CHAT: partial(inference.chat_completions, service, drain)}
+    return Front(admit, bare, cast("App", _control(service, host)))
 
 
-def make_app(service: Service, host: Host, drain: Drain, secret: str | None) -> NeuronApp:
-    """Wire the routes."""
-    return NeuronApp(service, host, drain, _control(service, host), secret)
+def _bears(scope: Scope, secret: str) -> bool:
+    given = header(scope, b"authorization") or b""
+    return hmac.compare_digest(given, b"Bearer " + os.fsencode(secret))
 
 
 async def _body() -> Fields:
@@ -101,7 +92,7 @@ def _control(service: Service, host: Host) -> QuartTrio:
         await service.unload(model)
         return json_response(fleet.to_json(fleet.ModelReport(model, "unloaded")))
 
-    @app.route("/v1/chat/completions", methods=["POST"])
+    @app.post(_CHAT)
     async def chat() -> NoReturn:
         # Served by the bare ASGI handler; registered so that other methods are told 405 and not 404.
         raise errors.internal()

@@ -6,14 +6,17 @@ host without one is a valid host: its device is the CPU and its memory is the ho
 
 import platform
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import psutil
+import structlog
 from attrs import frozen
 
 from helexa.wire.fleet import DeviceHealth, DeviceInfo, Discovery
 
 _MIB = 2**20
+_log = structlog.get_logger()
 
 
 @frozen
@@ -32,13 +35,13 @@ class Host:
         """Every device as it is now. Takes microseconds on a CPU host, some milliseconds with NVML."""
         if self.nvml is None:
             return (_cpu_health(),)
-        return tuple(_gpu_health(self.nvml, device.index) for device in self.discovery.devices)
+        return tuple(_gpu_health(self.nvml, device) for device in self.discovery.devices)
 
 
 def discover() -> Host:
     """Look for accelerators; fall back to the CPU and say why."""
     nvml, reason = _nvml()
-    devices = () if nvml is None else tuple(_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount()))
+    devices = () if nvml is None else tuple(_gpus(nvml))
     if nvml is None or not devices:
         reason = reason or "NVML reports no device"
         return Host(_discovery((_cpu(),), None, reason), None)
@@ -61,20 +64,41 @@ def _nvml() -> tuple[Any | None, str | None]:
     return pynvml, None
 
 
+def _gpus(nvml: Any) -> Iterator[DeviceInfo]:
+    """Every device that can be asked; a broken one must not keep the others from serving."""
+    for index in range(nvml.nvmlDeviceGetCount()):
+        try:
+            yield _gpu(nvml, index)
+        except nvml.NVMLError as error:
+            _log.error("device.unusable", device=f"cuda:{index}", error=str(error))
+
+
 def _gpu(nvml: Any, index: int) -> DeviceInfo:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
-    total = nvml.nvmlDeviceGetMemoryInfo(handle).total // _MIB
+    total, _ = _memory(nvml, handle)
     return DeviceInfo(index, f"cuda:{index}", str(nvml.nvmlDeviceGetName(handle)), total, f"{major}.{minor}")
 
 
-def _gpu_health(nvml: Any, index: int) -> DeviceHealth:
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+def _memory(nvml: Any, handle: Any) -> tuple[int, int]:
+    """MiB in total and in use; the host's for a device that shares it and so has none to report."""
+    try:
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    except nvml.NVMLError_NotSupported:
+        return _host_memory()
+    return memory.total // _MIB, memory.used // _MIB
+
+
+def _gpu_health(nvml: Any, device: DeviceInfo) -> DeviceHealth:
+    try:
+        handle = nvml.nvmlDeviceGetHandleByIndex(device.index)
+        total, used = _memory(nvml, handle)
+    except nvml.NVMLError:  # lost while we run; the host's other devices still have something to tell
+        return DeviceHealth(device.name, device.memory_total_mb, 0)
     return DeviceHealth(
-        name=f"cuda:{index}",
-        memory_total_mb=memory.total // _MIB,
-        memory_used_mb=memory.used // _MIB,
+        name=device.name,
+        memory_total_mb=total,
+        memory_used_mb=used,
         utilization=_maybe(nvml, lambda: float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)),
         temperature=_maybe(nvml, lambda: float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))),
         power=_maybe(nvml, lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000),
@@ -90,11 +114,16 @@ def _maybe(nvml: Any, read: Any) -> float | None:
 
 
 def _cpu() -> DeviceInfo:
-    name = platform.processor() or platform.machine()
-    return DeviceInfo(0, "cpu", name, psutil.virtual_memory().total // _MIB)
+    total, _ = _host_memory()
+    return DeviceInfo(0, "cpu", platform.processor() or platform.machine(), total)
 
 
 def _cpu_health() -> DeviceHealth:
+    total, used = _host_memory()
+    return DeviceHealth("cpu", total, used, utilization=psutil.cpu_percent(interval=None))
+
+
+def _host_memory() -> tuple[int, int]:
+    """MiB in total and in use."""
     memory = psutil.virtual_memory()
-    used = (memory.total - memory.available) // _MIB
-    return DeviceHealth("cpu", memory.total // _MIB, used, utilization=psutil.cpu_percent(interval=None))
+    return memory.total // _MIB, (memory.total - memory.available) // _MIB

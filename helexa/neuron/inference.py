@@ -5,10 +5,9 @@ closed on every way out, which is what aborts it when the client has gone.
 """
 
 from time import time
-from typing import Self
+from typing import Any, Self
 from uuid import uuid4
 
-import structlog
 import trio
 from attrs import evolve, frozen
 
@@ -16,14 +15,13 @@ from helexa.neuron.answer import Answer, Message, delta_json
 from helexa.neuron.ports import End, Generation, Progress
 from helexa.neuron.service import Service
 from helexa.text import ChatTokenizer, Delta, TextError, prompt_opens_reasoning
-from helexa.web.asgi import ClientGoneError, Ending, EventStream, read_body, run_while_connected, send_body
+from helexa.web.asgi import Ending, EventStream, one_end, read_body, run_while_connected, send_body
 from helexa.web.server import Drain, Receive, Scope, Send
 from helexa.wire import chat, errors, sse
 from helexa.wire.chat import ChatRequest, Head
 from helexa.wire.errors import ApiError
-from helexa.wire.fields import parse_object
+from helexa.wire.fields import Fields, parse_object
 
-_log = structlog.get_logger()
 _INLINE_BYTES = 16_384
 """Bodies up to this size are tokenized on the event loop: below a millisecond, less than a thread costs under load."""
 
@@ -31,33 +29,26 @@ _INLINE_BYTES = 16_384
 async def chat_completions(service: Service, drain: Drain, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one request, whatever happens: an answer, or one error in its place."""
     stream = EventStream(send)
-    try:
+    async with one_end(stream, "chat.fault"):
         body = await read_body(scope, receive)
-        request = chat.parse(parse_object(body))
-        exchange = await _begin(service, request, len(body))
-        with exchange:
+        with await _begin(service, parse_object(body), len(body)) as exchange:
             ending = await run_while_connected(lambda: exchange.answer(send, stream), receive, drain)
         if ending is Ending.CUT:
-            await stream.fail(errors.unavailable("The server is shutting down.", 2))
-    except ClientGoneError:
-        return
-    except ApiError as error:
-        await stream.fail(error)
-    except Exception as error:  # noqa: BLE001 - the last line of defence: the caller is told, the log has the rest
-        _log.error("chat.fault", exc_info=error)
-        await stream.fail(errors.internal())
+            raise errors.shutting_down()
 
 
-async def _begin(service: Service, request: ChatRequest, size: int) -> "_Exchange":
-    text = service.text(request.model)
-    prompt, inside_reasoning = await _tokenize(text, request, size)
+async def _begin(service: Service, body: dict[str, Any], size: int) -> "_Exchange":
+    model = Fields(body).text("model")
+    face = service.face(model)
+    request = chat.parse(body, face.defaults)
+    prompt, inside_reasoning = await _tokenize(face.text, request, size)
     limit = service.report(request.model).limit
     if limit is not None and len(prompt) > limit.input:
         raise errors.context_length_exceeded(limit.context, len(prompt))
-    sampling = evolve(request.sampling, stop_token_ids=tuple(text.eos_ids))
+    sampling = evolve(request.sampling, stop_token_ids=tuple(face.text.eos_ids))
     generation = service.engines.submit(request.model, prompt, sampling)
     head = Head(f"chatcmpl-{uuid4().hex}", request.model, int(time()))
-    answer = Answer.begin(text, request, len(prompt), inside_reasoning=inside_reasoning)
+    answer = Answer.begin(face.text, request, len(prompt), inside_reasoning=inside_reasoning)
     return _Exchange(request, head, generation, answer)
 
 
@@ -72,7 +63,7 @@ async def _tokenize(text: ChatTokenizer, request: ChatRequest, size: int) -> tup
     try:
         return run() if size <= _INLINE_BYTES else await trio.to_thread.run_sync(run)
     except TextError as error:
-        raise errors.invalid_value("messages", str(error)) from None
+        raise errors.invalid_value("messages", str(error).removesuffix(".")) from None
 
 
 @frozen(eq=False)

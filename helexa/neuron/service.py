@@ -5,16 +5,31 @@ from time import monotonic
 
 import structlog
 import trio
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 
 from helexa.neuron import sources
+from helexa.neuron.defaults import recommended
 from helexa.neuron.ports import Engines
 from helexa.text import ChatTokenizer
 from helexa.wire import errors
 from helexa.wire.errors import ApiError
 from helexa.wire.fleet import Activation, ActivationFailure, LoadRequest, ModelReport
+from helexa.wire.sampling import SamplingParams
 
 _log = structlog.get_logger()
+
+
+@frozen
+class Face:
+    """The side of a model that callers meet; the engine knows nothing of it.
+
+    Attributes:
+        text: its tokenizer and chat template.
+        defaults: the sampling parameters that its publisher recommends.
+    """
+
+    text: ChatTokenizer
+    defaults: SamplingParams
 
 
 @define(eq=False)
@@ -30,15 +45,15 @@ class Service:
     source_of: Callable[[str], str | None]
     activation: Activation = field(factory=Activation)
     started: float = field(factory=monotonic)
-    _texts: dict[str, ChatTokenizer] = field(factory=dict)
+    _faces: dict[str, Face] = field(factory=dict)
 
     def reports(self) -> tuple[ModelReport, ...]:
         """Every model here, with the capabilities its template shows."""
         return tuple(self._with_capabilities(report) for report in self.engines.reports())
 
     def _with_capabilities(self, report: ModelReport) -> ModelReport:
-        text = self._texts.get(report.id)
-        return report if text is None else evolve(report, capabilities=_capabilities(text))
+        face = self._faces.get(report.id)
+        return report if face is None else evolve(report, capabilities=_capabilities(face.text))
 
     def report(self, model: str) -> ModelReport:
         """One model.
@@ -51,14 +66,14 @@ class Service:
                 return report
         raise errors.model_not_found(model)
 
-    def text(self, model: str) -> ChatTokenizer:
-        """The tokenizer of a model that is or was loaded.
+    def face(self, model: str) -> Face:
+        """The face of a model that is or was loaded.
 
         Raises:
             ApiError: ``model_not_found``, or 503 while its first load is under way.
         """
-        if model in self._texts:
-            return self._texts[model]
+        if model in self._faces:
+            return self._faces[model]
         report = self.report(model)
         raise errors.unavailable(f"The model '{model}' is {report.status}.", 2)
 
@@ -71,11 +86,19 @@ class Service:
         source = request.source or self.source_of(request.model)
         if source is None:
             raise errors.model_not_found(request.model)
-        path = await trio.to_thread.run_sync(sources.resolve, request.model, source)
-        text = await trio.to_thread.run_sync(_load_text, request.model, path)
+        # abandoned when cancelled: a stop must not wait for a download
+        path = await trio.to_thread.run_sync(sources.resolve, request.model, source, abandon_on_cancel=True)
+        face = await trio.to_thread.run_sync(_load_face, request.model, path, abandon_on_cancel=True)
+        if not self._is_here(request.model):
+            # Before the engine is asked: the model will load also when whoever wants it now does not wait for it.
+            self._faces[request.model] = face
         await self.engines.load(request.model, path, request.device)
-        self._texts[request.model] = text
         return self.report(request.model)
+
+    def _is_here(self, model: str) -> bool:
+        """Whether a model is loaded, or about to be, and so keeps the tokenizer that belongs to its weights."""
+        here = any(report.id == model and report.status != "failed" for report in self.engines.reports())
+        return here and model in self._faces
 
     async def unload(self, model: str) -> None:
         """Unload a model and wait until its memory is free.
@@ -83,8 +106,9 @@ class Service:
         Raises:
             ApiError: ``model_not_found``.
         """
+        self.report(model)
+        self._faces.pop(model, None)
         await self.engines.unload(model)
-        self._texts.pop(model, None)
 
     async def preload(self, models: Sequence[str]) -> None:
         """Load the models named in the topology, one after the other; a failure is recorded, the next one goes on."""
@@ -107,9 +131,9 @@ class Service:
             self.activation = evolve(before, completed=(*before.completed, model))
 
 
-def _load_text(model: str, path: str) -> ChatTokenizer:
+def _load_face(model: str, path: str) -> Face:
     try:
-        return ChatTokenizer.load(path)
+        return Face(ChatTokenizer.load(path), recommended(path))
     except Exception as error:
         detail = f"The tokenizer of '{model}' does not load: {type(error).__name__}: {error}"
         raise errors.upstream_error(detail.splitlines()[0]) from error

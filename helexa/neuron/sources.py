@@ -22,11 +22,18 @@ def resolve(model: str, source: str) -> str:
     if source == "huggingface":
         return _download(model)
     if source.startswith("path:"):
-        path = Path(source.removeprefix("path:")).expanduser()
-        if not (path / "config.json").is_file():
-            raise _invalid(f"'{path}' has no config.json; a model directory is expected")
-        return str(path)
+        return _local(source.removeprefix("path:"))
     raise _invalid(f"unknown source '{source}'; use 'helexa', 'huggingface' or 'path:/…'")
+
+
+def _local(directory: str) -> str:
+    try:
+        path = Path(directory).expanduser()
+        if (path / "config.json").is_file():
+            return str(path)
+    except (OSError, RuntimeError) as error:  # not to be entered; nobody's home
+        raise _invalid(f"'{directory}' cannot be read: {error}") from error
+    raise _invalid(f"'{directory}' has no config.json; a model directory is expected")
 
 
 def _download(model: str) -> str:

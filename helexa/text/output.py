@@ -15,6 +15,9 @@ def random_call_id() -> str:
 
 
 class _Splitter(Protocol):
+    @property
+    def inside(self) -> bool: ...
+
     def push(self, text: str) -> list[Delta]: ...
 
     def finish(self) -> list[Delta]: ...
@@ -22,6 +25,8 @@ class _Splitter(Protocol):
 
 class _Plain:
     """Stands in for a splitter that is switched off."""
+
+    inside = False
 
     def push(self, text: str) -> list[Delta]:
         return [ContentDelta(text)]
@@ -53,7 +58,12 @@ class OutputParser:
             new_call_id: Names each tool call.
         """
         self._reasoning: _Splitter = ReasoningSplitter(inside=inside_reasoning) if reasoning else _Plain()
-        self._tools: _Splitter = ToolCallSplitter(new_call_id) if tools else _Plain()
+        self._tools: ToolCallSplitter | _Plain = ToolCallSplitter(new_call_id) if tools else _Plain()
+
+    @property
+    def inside_reasoning(self) -> bool:
+        """Whether the text so far ends within the reasoning block."""
+        return self._reasoning.inside
 
     def push(self, text: str) -> list[Delta]:
         """Return the deltas that are certain after this text; none of them is empty."""

@@ -29,6 +29,11 @@ class ReasoningSplitter:
         self._blank: list[str] = []  # white space whose fate depends on what follows; a list, so that it stays linear
         self._begun = False  # some reasoning was emitted, so newlines before it no longer matter
 
+    @property
+    def inside(self) -> bool:
+        """Whether the block is open."""
+        return self._state == self._reasoning
+
     def push(self, text: str) -> list[Delta]:
         """Return the deltas that are certain after this text."""
         while text:

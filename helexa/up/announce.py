@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import trio
 
@@ -32,7 +32,7 @@ async def announce(topology: Topology, local: Sequence[Neuron], router: Router, 
         for name in names:
             router.suspect(name)
         await trio.sleep(LOOK_SECONDS)
-    for line in banner(topology, nodes):
+    for line in banner(topology, router.fleet().nodes.values()):
         say(line)
 
 
@@ -46,18 +46,18 @@ def _progress(node: Node) -> Iterator[str]:
         return
     yield f"{node.name}: up at {node.endpoint}, {', '.join(device.name for device in node.sighting.discovery.devices)}"
     activation = node.sighting.activation
-    if activation.in_progress is not None:
-        yield f"{node.name}: loading {activation.in_progress}"
     for model in activation.completed:
         yield f"{node.name}: loaded {model}"
     for failure in activation.failed:
         yield f"{node.name}: could not load {failure.model}: {failure.error}"
+    if activation.in_progress is not None:
+        yield f"{node.name}: loading {activation.in_progress}"
 
 
-def banner(topology: Topology, nodes: Sequence[Node]) -> Iterator[str]:
-    """The lines shown once everything is up."""
+def banner(topology: Topology, nodes: Iterable[Node]) -> Iterator[str]:
+    """The lines shown once everything of this host is up; ``nodes`` are all that the gateway can send to."""
     base = f"http://{topology.cortex.listen.connectable}"
-    loaded = [report.id for node in nodes for report in node.models if report.status == "loaded"]
+    loaded = list(dict.fromkeys(report.id for node in nodes for report in node.models if report.status == "loaded"))
     yield ""
     yield f"helexa serves {', '.join(loaded) or 'no model yet'} on {base}/v1"
     if loaded:

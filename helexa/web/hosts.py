@@ -6,10 +6,21 @@ from helexa.web.asgi import header
 from helexa.web.server import Scope
 
 
-def is_local_name(scope: Scope) -> bool:
-    """Whether the request's ``Host`` is a loopback name; absent counts as one, as browsers always send it."""
-    value = header(scope, b"host")
-    return value is None or is_loopback(_hostname(value.decode("latin-1")))
+def is_local(scope: Scope) -> bool:
+    """Whether a request is by and for this machine, as far as a browser tells: programs send what they like.
+
+    ``Host`` must be a loopback name: a page whose own name was rebound to 127.0.0.1 has another. ``Origin``, where
+    there is one, must be as well: a page from elsewhere may post here, though it cannot read the answer.
+    """
+    return _is_local_name(header(scope, b"host")) and _is_local_origin(header(scope, b"origin"))
+
+
+def _is_local_name(host: bytes | None) -> bool:
+    return host is None or is_loopback(_hostname(host.decode("latin-1")))
+
+
+def _is_local_origin(origin: bytes | None) -> bool:
+    return origin is None or _is_local_name(origin.partition(b"://")[2])
 
 
 def _hostname(authority: str) -> str:

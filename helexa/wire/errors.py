@@ -102,7 +102,7 @@ def insufficient_scope(scope: str) -> ApiError:
 
 
 def host_not_allowed() -> ApiError:
-    """The ``Host`` header is not a name of this machine, and no key is asked for: DNS rebinding looks like this."""
+    """``Host`` or ``Origin`` is not a name of this machine, and no key is asked for: a hostile page looks like this."""
     return ApiError(
         403,
         "This endpoint asks for no key, so it answers to loopback names only. Call it as localhost, or require keys.",

@@ -1,0 +1,295 @@
+"""Device workers on real engine processes: loads, generations, and every way back after a worker was lost.
+
+Two workers, of which importing torch is most of the cost, serve the whole module: they run in a thread with a trio of
+its own, and each test enters there. What a test breaks mends itself, which is what is tested.
+"""
+
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import pytest
+import trio
+from attrs import define, field
+from checkpoints import QWEN_CONTEXT
+from structlog.testing import capture_logs
+
+from actors import vitals
+from actors.device_pool import DevicePool
+from actors.device_worker import DeviceWorker
+from actors.generation import LiveGeneration
+from config import RestartPolicy
+from config.units import Duration
+from helexa.neuron.ports import End
+from helexa.wire.errors import ApiError
+from helexa.wire.fleet import Limit, ModelReport
+from helexa.wire.sampling import SamplingParams
+
+T = TypeVar("T")
+PATIENCE = 90
+PROMPT = [5, 6, 7]
+ENDLESS = SamplingParams(temperature=0)
+SHORT = SamplingParams(temperature=0, max_tokens=5)
+
+
+@define(eq=False)
+class Running:
+    """A pool in a trio of its own; call it to run an async function there."""
+
+    pool: DevicePool
+    token: Any = None
+    stop: trio.Event = field(factory=trio.Event)
+    ready: threading.Event = field(factory=threading.Event)
+
+    async def main(self) -> None:
+        self.token = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.pool.run)
+            self.ready.set()
+            await self.stop.wait()
+            nursery.cancel_scope.cancel()
+
+    def __call__(self, work: Callable[[DevicePool], Awaitable[T]]) -> T:
+        async def bounded() -> T:
+            with trio.fail_after(PATIENCE):
+                return await work(self.pool)
+
+        return trio.from_thread.run(bounded, trio_token=self.token)
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    policy = RestartPolicy(max=100, backoff=Duration(0.05))
+    running = Running(DevicePool(["cpu", "cpu:0"], policy))
+    thread = threading.Thread(target=trio.run, args=[running.main])
+    with capture_logs():
+        thread.start()
+        running.ready.wait()
+        yield running
+        trio.from_thread.run_sync(running.stop.set, trio_token=running.token)
+        thread.join()
+    assert [each.cmdline() for each in psutil.Process().children() if "helexa.engine.worker" in each.cmdline()] == []
+
+
+@pytest.fixture
+def model(running: Running, qwen: Path) -> Iterator[str]:
+    """A model on the worker "cpu", whatever the test does to it."""
+    running(lambda pool: pool.load("m", str(qwen), "cpu"))
+    yield "m"
+
+    async def unload(pool: DevicePool) -> None:
+        if any(report.id == "m" for report in pool.reports()):
+            await pool.unload("m")
+
+    running(unload)
+
+
+def worker(pool: DevicePool) -> DeviceWorker:
+    return pool._workers["device-worker:cpu"]
+
+
+def report(pool: DevicePool, model: str = "m") -> ModelReport:
+    (found,) = (each for each in pool.reports() if each.id == model)
+    return found
+
+
+async def read(generation: LiveGeneration) -> tuple[list[int], End]:
+    ids: list[int] = []
+    while (progress := await generation.progress()).end is None:
+        ids += progress.ids
+    return [*ids, *progress.ids], progress.end
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - real processes
+        await trio.sleep(0.02)
+
+
+async def answers(pool: DevicePool, model: str = "m") -> None:
+    ids, end = await read(pool.submit(model, PROMPT, SHORT))
+    assert (len(ids), end) == (5, End("length"))
+
+
+def test_a_loaded_model_and_what_is_told_of_it(running: Running, model: str) -> None:
+    async def check(pool: DevicePool) -> None:
+        found = report(pool)
+        assert (found.status, found.device, found.error) == ("loaded", "cpu", None)
+        assert found.limit == Limit(QWEN_CONTEXT, QWEN_CONTEXT - 1, QWEN_CONTEXT - 1)
+        assert found.memory_mb > 0
+        assert worker(pool).pid is not None
+        assert [actor.state for actor in pool.actors()] == ["running", "running"]
+
+    running(check)
+
+
+def test_a_generation_runs_to_its_end(running: Running, model: str) -> None:
+    running(answers)
+
+
+def test_many_generations_at_once_get_the_same_tokens(running: Running, model: str) -> None:
+    async def check(pool: DevicePool) -> None:
+        generations = [pool.submit(model, PROMPT, SHORT) for _ in range(20)]
+        results = [await read(generation) for generation in generations]
+        assert len({tuple(ids) for ids, _ in results}) == 1
+
+    running(check)
+
+
+def test_closing_a_generation_frees_the_engine(running: Running, model: str) -> None:
+    async def check(pool: DevicePool) -> None:
+        generation = pool.submit(model, PROMPT, ENDLESS)
+        await generation.progress()
+        await until(lambda: report(pool).running == 1)
+        generation.close()
+        await until(lambda: report(pool).running == 0)
+        assert worker(pool)._live == {}
+
+    running(check)
+
+
+def test_concurrent_loads_of_one_model_are_one(running: Running, qwen: Path) -> None:
+    async def check(pool: DevicePool) -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(pool.load, "joined", str(qwen), None)
+        await pool.unload("joined")
+
+    with capture_logs() as logs:
+        running(check)
+    assert [log["event"] for log in logs if log.get("model") == "joined"] == ["model.loaded"]
+
+
+def test_a_model_goes_where_it_is_told_or_where_the_fewest_are(running: Running, model: str, llama: Path) -> None:
+    async def check(pool: DevicePool) -> None:
+        await pool.load("elsewhere", str(llama), None)
+        await pool.load("there", str(llama), "cpu")
+        await pool.load("there", str(llama), "cpu:0")
+        assert [report(pool, each).device for each in ("elsewhere", "there")] == ["cpu:0", "cpu"]
+        await answers(pool, "elsewhere")
+        await pool.unload("elsewhere")
+        await pool.unload("there")
+
+    running(check)
+
+
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(running: Running, qwen: Path) -> None:
+    with pytest.raises(ApiError, match=r"this host has cpu, cpu:0") as caught:
+        running(lambda pool: pool.load("m", str(qwen), "cuda:9"))
+    assert (caught.value.status, caught.value.param) == (400, "device")
+
+
+def test_unknown_models(running: Running) -> None:
+    async def submit(pool: DevicePool) -> None:
+        pool.submit("ghost", PROMPT, SHORT)
+
+    for work in (submit, lambda pool: pool.unload("ghost")):
+        with pytest.raises(ApiError) as caught:
+            running(work)
+        assert caught.value.code == "model_not_found"
+
+
+def test_a_broken_model_fails_with_its_reason_and_loads_once_mended(
+    running: Running, model: str, llama: Path, tmp_path: Path
+) -> None:
+    broken = shutil.copytree(llama, tmp_path / "broken")
+    weights = broken / "model.safetensors"
+    weights.write_bytes(b"\0" * 100)
+
+    async def fail(pool: DevicePool) -> None:
+        with pytest.raises(ApiError, match="'broken' does not load: SafetensorError") as caught:
+            await pool.load("broken", str(broken), "cpu")
+        assert caught.value.code == "upstream_error"
+        assert report(pool, "broken").status == "failed"
+        with pytest.raises(ApiError, match="is failed: SafetensorError"):
+            pool.submit("broken", PROMPT, SHORT)
+        await answers(pool)
+
+    running(fail)
+    shutil.copy(llama / "model.safetensors", weights)
+
+    async def mend(pool: DevicePool) -> None:
+        await pool.load("broken", str(broken), "cpu")
+        assert (report(pool, "broken").status, report(pool, "broken").error) == ("loaded", None)
+        await answers(pool, "broken")
+        await pool.unload("broken")
+
+    running(mend)
+
+
+def test_unloading_ends_what_is_being_generated(running: Running, model: str, qwen: Path) -> None:
+    async def check(pool: DevicePool) -> None:
+        generation = pool.submit(model, PROMPT, ENDLESS)
+        await generation.progress()
+        await pool.unload(model)
+        assert (await read(generation))[1].reason == "abort"
+        with pytest.raises(ApiError, match="does not exist"):
+            pool.submit(model, PROMPT, SHORT)
+        await pool.load(model, str(qwen), "cpu")
+        await answers(pool)
+
+    running(check)
+
+
+def test_a_worker_killed_in_the_middle_of_a_generation(running: Running, model: str, llama: Path) -> None:
+    async def check(pool: DevicePool) -> None:
+        await pool.load("other", str(llama), "cpu:0")
+        pid = worker(pool).pid
+        assert pid is not None
+        generation = pool.submit(model, PROMPT, ENDLESS)
+        await generation.progress()
+        os.kill(pid, signal.SIGKILL)
+        with trio.fail_after(5):
+            _, end = await read(generation)
+        assert (end.reason, end.code) == ("failed", "upstream_error")
+        assert end.error == "The engine worker of cpu is gone (killed by SIGKILL); its models are being recovered."
+        assert report(pool).status == "recovering"
+        with pytest.raises(ApiError, match="is recovering") as caught:
+            pool.submit(model, PROMPT, SHORT)
+        assert (caught.value.status, caught.value.retry_after) == (503, 2)
+        await answers(pool, "other")
+        await until(lambda: report(pool).status == "loaded")
+        await answers(pool)
+        assert worker(pool).pid not in (None, pid)
+        assert pool.actors()[0].restarts == 1
+        assert "killed by SIGKILL" in (pool.actors()[0].last_error or "")
+        await pool.unload("other")
+
+    running(check)
+
+
+def test_a_load_under_way_when_the_worker_dies_is_done_by_the_next(running: Running, qwen: Path) -> None:
+    async def check(pool: DevicePool) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.load, "late", str(qwen), "cpu")
+            await trio.lowlevel.checkpoint()  # the load is on its way, and nothing can have come back
+            os.kill(worker(pool).pid or 0, signal.SIGKILL)
+        await answers(pool, "late")
+        await pool.unload("late")
+
+    running(check)
+
+
+def test_a_worker_that_is_stopped_is_noticed_and_replaced(
+    running: Running, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check(pool: DevicePool) -> None:
+        pid = worker(pool).pid
+        assert pid is not None
+        generation = pool.submit(model, PROMPT, ENDLESS)
+        await generation.progress()
+        os.kill(pid, signal.SIGSTOP)
+        _, end = await read(generation)
+        assert end.code == "upstream_error"
+        assert "no sign of life" in (end.error or "")
+        assert not psutil.pid_exists(pid)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vitals, "SILENCE_SECONDS", 2.5)
+        running(check)
+    running(lambda pool: until(lambda: report(pool).status == "loaded"))
+    running(answers)

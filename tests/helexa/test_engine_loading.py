@@ -1,0 +1,195 @@
+"""What loads, what does not and why, and that no file of a repository is ever run."""
+
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from helexa.engine.loading import LoadError, load_model
+from helexa.text import ChatTokenizer
+
+WEIGHTS = "model.safetensors"
+
+
+class Poison:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self._marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch '{self._marker}'",)
+
+
+@pytest.fixture
+def copy(llama: Path, tmp_path: Path) -> Path:
+    """A checkpoint that the test may spoil."""
+    return shutil.copytree(llama, tmp_path / "copy")
+
+
+def change_config(directory: Path, **changes: object) -> None:
+    file = directory / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_a_model_that_loads_says_what_it_holds(llama: Path) -> None:
+    model = load_model(str(llama), "cpu")
+    size = sum(each.numel() * 4 for each in load_file(llama / WEIGHTS).values())
+    assert size / 2**20 <= model.memory_mb <= size / 2**20 + 2
+    assert model.seconds > 0
+    assert model.device == torch.device("cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_keep_the_type_they_were_published_in(copy: Path, dtype: torch.dtype) -> None:
+    weights = {name: each.to(dtype) for name, each in load_file(copy / WEIGHTS).items()}
+    save_file(weights, copy / WEIGHTS, metadata={"format": "pt"})
+    change_config(copy, dtype=str(dtype).removeprefix("torch."))
+    assert next(load_model(str(copy), "cpu").module.parameters()).dtype == dtype
+
+
+def test_weights_in_several_files(copy: Path) -> None:
+    weights = load_file(copy / WEIGHTS)
+    names = sorted(weights)
+    shards = {"model-1.safetensors": names[:5], "model-2.safetensors": names[5:]}
+    (copy / WEIGHTS).unlink()
+    for shard, held in shards.items():
+        save_file({name: weights[name] for name in held}, copy / shard, metadata={"format": "pt"})
+    index = {"metadata": {}, "weight_map": {name: shard for shard, held in shards.items() for name in held}}
+    (copy / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
+    loaded = load_model(str(copy), "cpu").module.state_dict()
+    assert all(torch.equal(loaded[name], weights[name]) for name in names)
+
+
+def test_a_missing_directory() -> None:
+    with pytest.raises(LoadError, match="there is no directory '/nowhere/at/all'"):
+        load_model("/nowhere/at/all", "cpu")
+
+
+def test_an_id_that_is_not_in_the_cache_is_not_looked_for_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(LoadError, match="LocalEntryNotFoundError"):
+        load_model("nobody/nothing", "cpu")
+
+
+def test_an_empty_directory(tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match=r"config\.json"):
+        load_model(str(tmp_path), "cpu")
+
+
+@pytest.mark.parametrize("config", ["", "{", "[]", '{"model_type": "no-such-architecture"}', "{}"])
+def test_a_config_that_is_none(copy: Path, config: str) -> None:
+    (copy / "config.json").write_text(config)
+    with pytest.raises(LoadError):
+        load_model(str(copy), "cpu")
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda data: data[: len(data) // 2], lambda _: b"", lambda data: b"\xff" * len(data)]
+)
+def test_corrupt_weights(copy: Path, spoil: Any) -> None:
+    file = copy / WEIGHTS
+    file.write_bytes(spoil(file.read_bytes()))
+    with pytest.raises(LoadError, match="SafetensorError"):
+        load_model(str(copy), "cpu")
+
+
+def test_missing_weights_are_not_made_up(copy: Path) -> None:
+    weights = load_file(copy / WEIGHTS)
+    del weights["model.layers.0.mlp.up_proj.weight"]
+    save_file(weights, copy / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(LoadError, match=r"lack 1 of .*model\.layers\.0\.mlp\.up_proj\.weight"):
+        load_model(str(copy), "cpu")
+
+
+def test_weights_of_another_shape(copy: Path) -> None:
+    change_config(copy, intermediate_size=96)
+    with pytest.raises(LoadError):
+        load_model(str(copy), "cpu")
+
+
+def test_a_device_that_is_not_there(llama: Path) -> None:
+    with pytest.raises(LoadError):
+        load_model(str(llama), "cuda:77")
+
+
+def test_an_error_is_one_line(copy: Path) -> None:
+    (copy / WEIGHTS).unlink()
+    with pytest.raises(LoadError) as caught:
+        load_model(str(copy), "cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_in_pickles_alone_are_refused(copy: Path) -> None:
+    torch.save(load_file(copy / WEIGHTS), copy / "pytorch_model.bin")
+    (copy / WEIGHTS).unlink()
+    with pytest.raises(LoadError, match=WEIGHTS):
+        load_model(str(copy), "cpu")
+
+
+def test_an_index_that_names_pickles_is_refused(copy: Path) -> None:
+    """These are honest ones, which a restricted unpickler would read."""
+    weights = load_file(copy / WEIGHTS)
+    torch.save(weights, copy / "pytorch_model.bin")
+    (copy / WEIGHTS).unlink()
+    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "pytorch_model.bin")}
+    (copy / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
+    with pytest.raises(LoadError, match=r"'pytorch_model\.bin'; only safetensors"):
+        load_model(str(copy), "cpu")
+
+
+def test_a_config_that_names_pickles_is_refused(copy: Path) -> None:
+    (copy / WEIGHTS).rename(copy / "adapter_model.bin")
+    change_config(copy, transformers_weights="adapter_model.bin")
+    with pytest.raises(LoadError, match=r"'adapter_model\.bin'; only safetensors"):
+        load_model(str(copy), "cpu")
+
+
+CODE = {
+    "AutoConfig": "evil.EvilConfig",
+    "AutoModelForCausalLM": "evil.EvilModel",
+    "AutoTokenizer": ["evil.EvilTokenizer", "evil.EvilTokenizer"],
+}
+
+
+@pytest.mark.parametrize("model_type", ["llama", "evil"])
+def test_a_poisoned_repository_runs_nothing(copy: Path, tmp_path: Path, model_type: str) -> None:
+    """Every file that something might execute: scripts named by configs, pickles of every usual name."""
+    marker = tmp_path / "poisoned"
+    (copy / "evil.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    for script in ("modeling_llama.py", "tokenization_llama.py", "custom_generate/generate.py", "__init__.py"):
+        (copy / script).parent.mkdir(exist_ok=True)
+        shutil.copy(copy / "evil.py", copy / script)
+    for name in (
+        "pytorch_model.bin",
+        "tokenizer.pkl",
+        "training_args.bin",
+        ".metadata",
+        "model.pt",
+        "adapter_model.bin",
+    ):
+        (copy / name).write_bytes(pickle.dumps(Poison(marker)))
+    change_config(copy, auto_map=CODE, model_type=model_type, custom_generate="evil.py")
+    tokenizer_config = copy / "tokenizer_config.json"
+    tokenizer_config.write_text(json.dumps({**json.loads(tokenizer_config.read_text()), "auto_map": CODE}))
+    for load in (lambda: load_model(str(copy), "cpu"), lambda: ChatTokenizer.load(copy)):
+        try:
+            load()
+        except (LoadError, ValueError):
+            assert model_type == "evil"
+    assert not marker.exists()
+
+
+def test_the_poison_works(tmp_path: Path) -> None:
+    """Otherwise the test above would prove nothing."""
+    marker = tmp_path / "poisoned"
+    pickle.loads(pickle.dumps(Poison(marker)))
+    assert marker.exists()

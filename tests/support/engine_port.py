@@ -1,0 +1,88 @@
+"""The engines of a neuron as a recording stand-in: what the HTTP side asks is kept, what it hears is the test's."""
+
+from collections.abc import Callable
+
+import trio
+from attrs import define, evolve, field
+
+from actors.generation import LiveGeneration
+from helexa.wire import errors
+from helexa.wire.fleet import ActorReport, Limit, ModelReport
+from helexa.wire.sampling import SamplingParams
+
+
+@define
+class Submitted:
+    """A request the engine has taken."""
+
+    model: str
+    prompt_ids: list[int]
+    sampling: SamplingParams
+    generation: LiveGeneration
+    aborted: bool = False
+
+
+@define(eq=False)
+class FakeEngines:
+    """Implements `ports.Engines`. Loads succeed at once unless told otherwise.
+
+    Attributes:
+        gate: loads wait for it.
+        broken: reasons why models do not load.
+        on_submit: called with each request; may raise.
+    """
+
+    models: dict[str, ModelReport] = field(factory=dict)
+    loads: list[tuple[str, str, str | None]] = field(factory=list)
+    submitted: list[Submitted] = field(factory=list)
+    gate: trio.Event | None = None
+    broken: dict[str, str] = field(factory=dict)
+    on_submit: Callable[[Submitted], None] = lambda _: None
+
+    def reports(self) -> tuple[ModelReport, ...]:
+        return tuple(self.models.values())
+
+    def actors(self) -> tuple[ActorReport, ...]:
+        return (ActorReport("device-worker:cpu", "running", 0, 0, None, 1.5),)
+
+    async def load(self, model: str, path: str, device: str | None) -> None:
+        self.loads.append((model, path, device))
+        if self.models.get(model, ModelReport(model, "failed")).status == "failed":
+            self.models[model] = ModelReport(model, "loading", "cpu")
+        if self.gate is not None:
+            await self.gate.wait()
+        if (reason := self.broken.get(model)) is not None:
+            self.models[model] = ModelReport(model, "failed", "cpu", error=reason)
+            raise errors.upstream_error(f"'{model}' does not load: {reason}")
+        self.set(model, "loaded")
+
+    def set(self, model: str, status: str) -> None:
+        report = self.models.get(model, ModelReport(model, "loading", "cpu"))
+        self.models[model] = evolve(report, status=status, limit=Limit(100, 99, 99))
+
+    async def unload(self, model: str) -> None:
+        if self.models.pop(model, None) is None:
+            raise errors.model_not_found(model)
+
+    def submit(self, model: str, prompt_ids: list[int], sampling: SamplingParams) -> LiveGeneration:
+        if model not in self.models:
+            raise errors.model_not_found(model)
+        if self.models[model].status != "loaded":
+            raise errors.unavailable(f"The model '{model}' is {self.models[model].status}.", 2)
+
+        def abort() -> None:
+            entry.aborted = True
+
+        entry = Submitted(model, prompt_ids, sampling, LiveGeneration(abort))
+        self.submitted.append(entry)
+        self.on_submit(entry)
+        return entry.generation
+
+
+def failing(error: Exception) -> Callable[[Submitted], None]:
+    """A submission that raises."""
+
+    def submit(_: Submitted) -> None:
+        raise error
+
+    return submit
