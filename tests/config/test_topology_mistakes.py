@@ -176,8 +176,10 @@ VALUES = [
     ),
     (
         K + "scopes = ['root']",
-        '4: entitlements.keys.0.scopes.0: "root" is not one of the choices (one of "inference", "embeddings", '
-        '"audio", "images", "models:read", "fleet:read", "fleet:admin")',
+        (
+            '4: entitlements.keys.0.scopes.0: "root" is not one of the choices (one of "inference", "embeddings", '
+            '"audio", "images", "models:read", "fleet:read", "fleet:admin")'
+        ),
     ),
     (K + "hard_cap = -5", "4: entitlements.keys.0.hard_cap: -5 is out of range (from 0 to 9223372036854775807)"),
     (
