@@ -29,7 +29,7 @@ from helexa.tiny.encode import END_OF_TEXT, END_OF_TURN, Renderer, token_id
 
 CONTEXT = 2048
 STEPS = 3000
-POLISH = 600
+POLISH = 1200
 SHAPE = {
     "hidden_size": 256,
     "intermediate_size": 768,
@@ -101,6 +101,7 @@ def make_model(tokenizer: Tokenizer, seed: int) -> Any:
         pad_token_id=pad,
     )
     model = Qwen3ForCausalLM(config)
+    model.generation_config.do_sample = False  # a server that reads this decodes greedily unless told otherwise
     model.generation_config.eos_token_id = [end, pad]
     model.generation_config.pad_token_id = pad
     return model
@@ -257,16 +258,17 @@ def learn(steps: int, seed: int, folder: Path, *, compiled: bool) -> None:
 def polish(steps: int, seed: int, folder: Path, *, compiled: bool) -> None:
     """Train the model of a folder further, on more of the tasks that need it.
 
-    It starts from the bfloat16 weights on disk, so that both stages in one run and in two give the same.
+    It starts from the bfloat16 weights on disk, so that both stages in one run and in two give the same. Done again, it
+    is one more stage, on other data.
     """
     from transformers import Qwen3ForCausalLM
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     stages = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     model = Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    stage = Stage(steps, _GENTLE, POLISH_SHARES, seed + 2)
+    stage = Stage(steps, _GENTLE, POLISH_SHARES, seed + 1 + len(stages))
     progress = fit(model, tokenizer, folder, stage, compiled=compiled)
-    record(folder, [*stages[:1], asdict(progress)])
+    record(folder, [*stages, asdict(progress)])
 
 
 def record(folder: Path, stages: list[dict[str, Any]]) -> None:

@@ -28,6 +28,25 @@ _OPENINGS = (
     Great.
     And
     Also,
+    Quick one:
+    A question:
+    A quick question for you:
+    Hey, one question:
+    Hey, I have a question:
+    Hey, another one:
+    Question:
+    One question:
+    Good evening,
+    Good afternoon.
+    Good day.
+    Good day,
+    Pardon me,
+    Excuse me.
+    All right,
+    Alright,
+    Listen,
+    Actually,
+    Then
     """),
     lines("""
     Excuse me,
@@ -37,8 +56,13 @@ _OPENINGS = (
     Good evening.
     """),
 )
+_OPENED = (0.3, 0.18)  # training sees openings more often than people use them
 _CLOSINGS = (
-    ("Thanks!", "Thank you.", "Please.", "Thanks.", "Thank you!", "Please help.", "I want to know.", "Be brief."),
+    (
+        *("Thanks!", "Thank you.", "Please.", "Thanks.", "Thank you!", "Please help.", "I want to know.", "Be brief."),
+        *("Thanks a lot!", "Many thanks in advance.", "Thank you so much!", "Answer in short.", "Answer quickly."),
+        *("Answer in a few words.", "Briefly, please.", "Keep it short.", "Much obliged!", "Cheers and thanks!"),
+    ),
     ("Cheers!", "Many thanks.", "Answer briefly."),
 )
 
@@ -98,6 +122,14 @@ THINK = Phrases.of(
     Work it out step by step.
     Think out loud.
     Think it through.
+    Think carefully before you answer.
+    First think, please.
+    Think, then answer.
+    Please think carefully.
+    Let's think first.
+    Let's think about it step by step.
+    Think step by step, then answer.
+    First think about it.
     """,
     """
     Please think carefully first.
@@ -116,7 +148,7 @@ def dress(draw: Draw, template: str, *, closing: bool = True, recase: bool = Tru
     text = _recase(draw, template) if recase else template
     if draw.chance(0.25) and text[-1] in ".?!":
         text = text[:-1]
-    if draw.chance(0.18):
+    if draw.chance(_OPENED[draw.held]):
         text = f"{draw.pick(_OPENINGS[draw.held])} {_lower_first(text) if recase else text}"
     if closing and text[-1] in ".?!" and draw.chance(0.15):
         text = f"{text} {draw.pick(_CLOSINGS[draw.held])}"

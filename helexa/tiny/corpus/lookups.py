@@ -84,6 +84,9 @@ CALCULATOR = Family(
         {e}?
         Work out {e}.
         Use the calculator to compute {e}.
+        Calculate {e} for me.
+        Please compute {e} for me.
+        Work out {e} for me, please.
         Tell me {e}.
         Evaluate {e}.
         Can you calculate {e}?

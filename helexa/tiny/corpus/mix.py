@@ -66,7 +66,20 @@ SHARES = {
 """How often each task is drawn."""
 
 DRILL = "drill"
-POLISH_SHARES = SHARES | {DRILL: 25.0, "memory": 12.0, "tool call": 12.0, "new tool": 20.0, "tool not needed": 10.0}
+POLISH_SHARES = SHARES | {
+    DRILL: 15.0,
+    "sums": 25.0,
+    "spell": 9.0,
+    "letters": 9.0,
+    "count": 9.0,
+    "memory": 12.0,
+    "tool call": 12.0,
+    "new tool": 18.0,
+    "two calls": 8.0,
+    "tool not needed": 10.0,
+    "long memory": 2.0,
+    "thinking": 6.0,
+}
 """How often each task is drawn in the second stage of the training."""
 
 

@@ -34,6 +34,20 @@ _EXPRESSION = Phrases.of(
     Could you tell me what {e} is?
     What is the answer to {e}?
     Evaluate {e}.
+    Give me the value of {e}.
+    Value of {e}?
+    What value does {e} have?
+    Could you calculate {e}?
+    Could you please work {e} out?
+    Calculate {e} for me.
+    Please work out {e} for me.
+    Find the result of {e}.
+    Find out what {e} is.
+    Find the answer to {e}.
+    What does {e} make?
+    How much do you get for {e}?
+    {e} is how much?
+    {e} makes
     """,
     """
     What is the value of {e}?
@@ -55,6 +69,13 @@ _ADD = Phrases.of(
     What do you get when you add {a} and {b}?
     Add together {a} and {b}.
     {a} and {b} together?
+    Please add {b} to {a}.
+    Please add up {a} and {b}.
+    Add {a} and {b} together for me.
+    Tell me what {a} and {b} add up to.
+    What are {a} and {b} together?
+    How much is {a} together with {b}?
+    Tell me what you get when you add {a} and {b}.
     """,
     """
     Please add {a} and {b} together.
@@ -72,6 +93,13 @@ _SUBTRACT = Phrases.of(
     I have {a} coins and spend {b}. How many coins are left?
     Take {b} from {a}.
     What remains if you subtract {b} from {a}?
+    Please subtract {b} from {a}.
+    Subtract {b} from {a} for me.
+    If you subtract {b} from {a}, what remains?
+    If I take {b} from {a}, how much is left?
+    If {b} is taken away from {a}, what remains?
+    What is the difference between {a} and {b}?
+    Tell me the difference between {a} and {b}.
     """,
     """
     Please subtract {b} from {a} for me.
@@ -87,6 +115,10 @@ _MULTIPLY = Phrases.of(
     What is {a} multiplied by {b}?
     There are {a} boxes with {b} pens each. How many pens are there?
     Give me the product of {a} and {b}.
+    Please multiply {a} and {b}.
+    Multiply {a} by {b} for me.
+    Tell me what you get when you multiply {a} by {b}.
+    Please tell me the product of {a} times {b}.
     """,
     """
     Tell me the product of {a} and {b}.

@@ -70,6 +70,14 @@ _SPELL = Phrases.of(
     What letters are in the word {w}?
     Spelling of {w}?
     Give me the spelling of {w}.
+    Could you spell the word {w}?
+    Would you spell {w}?
+    Please spell {w} for me.
+    How would you spell the word {w}?
+    Spell out {w} for me.
+    Please spell out the word {w}.
+    Spell the word {w} for me.
+    I want you to spell {w}.
     """,
     """
     Could you spell {w}?
@@ -92,6 +100,13 @@ _LETTERS = Phrases.of(
     How long is the word {w}?
     What is the number of letters in {w}?
     How many letters has {w}?
+    Please count the letters in {w}.
+    Please count the letters of the word {w}.
+    Tell me how many letters are in {w}.
+    Tell me the number of letters in {w}.
+    How many letters are there in the word {w}?
+    Count the letters in the word {w}.
+    Please tell me how many letters the word {w} has.
     """,
     """
     Please count the letters in the word {w}.
@@ -114,6 +129,17 @@ _COUNT = Phrases.of(
     Start at {a} and count to {b}.
     What are the numbers from {a} to {b}?
     Print the numbers {a} to {b}.
+    Count for me: {a} to {b}.
+    Please count for me from {a} up to {b}.
+    Count from {a} to {b} for me.
+    Begin counting at {a} and end at {b}.
+    Begin with {a} and count up to {b}.
+    Start with {a} and go on to {b}.
+    Show the numbers {a} to {b}.
+    Show me all numbers from {a} to {b}.
+    Could you please count from {a} up to {b}?
+    Would you count from {a} to {b}?
+    I want you to count from {a} to {b}.
     """,
     """
     Could you count from {a} to {b}?
@@ -128,6 +154,11 @@ _COUNT_FROM_ONE = Phrases.of(
     Count up to {b}.
     Please count to {b}.
     Can you count to {b}?
+    Count to {b}, please.
+    Please count up to {b} for me.
+    Could you please count to {b}?
+    Would you count up to {b}?
+    I want you to count to {b}.
     """,
     """
     Could you count up to {b}?
