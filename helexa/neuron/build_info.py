@@ -1,9 +1,10 @@
 """Which build this is: enough to tell two apart, cheap enough to ask often."""
 
 import platform
+import re
 import subprocess
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from time import gmtime, strftime, time
 
@@ -18,6 +19,19 @@ def _installed(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "unknown"
+
+
+def _torch() -> tuple[str, str | None]:
+    """Torch's version and the CUDA it was built for, ``None`` for a CPU build.
+
+    Read from its own file: this process never imports torch, and the package's metadata leaves the build out for some.
+    """
+    try:
+        text = Path(str(distribution("torch").locate_file("torch/version.py"))).read_text(encoding="utf-8")
+    except (PackageNotFoundError, OSError):
+        return "unknown", None
+    found = dict(re.findall(r"^(\w+)(?:: [^=]+)? = '([^']*)'", text, re.MULTILINE))
+    return found.get("__version__", "unknown"), found.get("cuda")
 
 
 def _git(*arguments: str) -> str | None:
@@ -41,7 +55,7 @@ def _git(*arguments: str) -> str | None:
 def build_version() -> Version:
     """This process's build. Blocks on git for some milliseconds the first time: call it before serving."""
     status = _git("status", "--porcelain", "--untracked-files=no")
-    torch = _installed("torch")
+    torch, cuda = _torch()
     return Version(
         version=_installed("helexa"),
         git_sha=_git("rev-parse", "HEAD"),
@@ -50,7 +64,7 @@ def build_version() -> Version:
         python=platform.python_version(),
         torch=torch,
         transformers=_installed("transformers"),
-        cuda=torch.partition("+cu")[2] or None,
+        cuda=cuda,
         started_at=_STARTED_AT,
     )
 

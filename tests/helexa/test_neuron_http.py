@@ -134,7 +134,7 @@ def test_version(http: httpx.Client) -> None:
     import torch
 
     found = fleet.from_json(http.get("/version").content, fleet.Version)
-    assert found.torch == torch.__version__
+    assert (found.torch, found.cuda) == (torch.__version__, torch.version.cuda)
     assert found.python == sys.version.split()[0]
     assert found == fleet.from_json(http.get("/version").content, fleet.Version)
 
