@@ -107,10 +107,11 @@ class _Root:
         settings = self._plan.topology.actors
         if self._plan.cortex:
             await self._supervisor.start(self.router, settings.router.restart)
-            await self._supervisor.start(self._poller, settings.poller.restart)
         for neuron in self._neurons:
             # A neuron that dies again and again stays down; what other nodes serve goes on.
             self._supervisor.spawn(neuron, RestartPolicy(), escalate=False)
+        if self._plan.cortex:  # last, so that it is stopped first and takes no neuron's stop for a fault
+            await self._supervisor.start(self._poller, settings.poller.restart)
 
     def app(self) -> App:
         """The gateway's ASGI application."""
