@@ -126,8 +126,8 @@ def _failure(end: End) -> ApiError:
     match end.code:
         case "context_length_exceeded" as code:
             return ApiError(400, message, "invalid_request_error", code, "messages")
-        case "rate_limit_exceeded" as code:
-            return ApiError(429, message, "rate_limit_error", code, retry_after=1)
+        case "rate_limit_exceeded":
+            return errors.rate_limited(message, 1)
         case "service_unavailable":
             return errors.unavailable(message, 2)
         case _:

@@ -157,13 +157,6 @@ class LoadRequest:
 
 
 @frozen
-class UnloadRequest:
-    """``POST /models/unload``."""
-
-    model: str
-
-
-@frozen
 class ActorReport:
     """One actor of ``/fleet/actors``; ``since_seconds`` is the time spent in this state."""
 
