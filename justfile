@@ -45,7 +45,7 @@ check: lint type contracts test
 train-tiny *arguments:
     {{ python }} -m helexa.tiny.train {{ arguments }}
 
-# tokens per second of the engine beside transformers, in one run
+# tokens per second of the engine beside transformers and llama.cpp, in one run
 bench-engine *arguments:
     {{ python }} benchmarks/engine.py {{ arguments }}
 

@@ -46,11 +46,13 @@ class Alone:
     """The engine in this process, driven as its worker drives it."""
 
     def __init__(self, directory: Path) -> None:
+        from helexa.engine import environment
         from helexa.engine.core import Engine
         from helexa.engine.loading import load_model
         from helexa.engine.threads import ThreadGovernor
         from helexa.text import ChatTokenizer
 
+        environment.prepare()
         self._engine = Engine(load_model(str(directory), "cpu"))
         self._text = ChatTokenizer.load(directory)
         self._threads = ThreadGovernor(torch.get_num_threads(), torch.set_num_threads)

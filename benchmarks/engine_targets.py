@@ -64,10 +64,12 @@ class Helexa:
     """helexa's engine, driven as its worker drives it."""
 
     def __init__(self, directory: Path, device: str) -> None:
+        from helexa.engine import environment
         from helexa.engine.core import Engine
         from helexa.engine.loading import load_model
         from helexa.engine.threads import ThreadGovernor
 
+        environment.prepare()
         self.threads = ThreadGovernor(torch.get_num_threads(), torch.set_num_threads)
         self.model = load_model(str(directory), device)
         self.engine = Engine(self.model)
@@ -204,7 +206,16 @@ def generate_batch(directory: Path, device: str) -> dict[str, Any]:
     return in_common(run, BATCHES)
 
 
-TARGETS = {"helexa": helexa, "generate": generate, "generate_batch": generate_batch}
+def llama_cpp(directory: Path, device: str) -> dict[str, Any]:
+    """llama.cpp on the CPU, where it is installed."""
+    from llama_target import LlamaCpp
+
+    if device != "cpu":
+        raise SystemExit("compared on the CPU alone")
+    return in_common(LlamaCpp(directory, torch.get_num_threads()), BATCHES)
+
+
+TARGETS = {"helexa": helexa, "generate": generate, "generate_batch": generate_batch, "llama.cpp": llama_cpp}
 
 
 def main() -> None:

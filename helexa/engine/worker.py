@@ -19,7 +19,7 @@ import structlog
 import torch
 
 from helexa import lifeline, logs
-from helexa.engine import protocol
+from helexa.engine import environment, protocol
 from helexa.engine.core import Engine
 from helexa.engine.loading import LoadError, load_model
 from helexa.engine.protocol import Abort, Command, Heartbeat, Hello, Load, Loaded, LoadFailed, Report, Submit, Unload
@@ -194,8 +194,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the root's to handle; it reaches us as a closed socket
     lifeline.watch(lambda: None, grace=1.0)
     logs.configure()
-    # CUDA counts the fastest GPU as 0 unless told otherwise; NVML, which named the devices, counts by slot.
-    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    environment.prepare()
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # several processes share one terminal
