@@ -5,6 +5,7 @@ from typing import Final
 
 from config.access import Entitlements, Key, Provider, ProviderKind, Route, Scope, Window, WindowKind
 from config.address import Address
+from config.diff import Change, Changes, diff
 from config.load import load, parse
 from config.problems import InvalidValueError, Problem, TopologyError
 from config.save import dumps, save
@@ -38,6 +39,8 @@ __all__ = [
     "Address",
     "Bench",
     "Capability",
+    "Change",
+    "Changes",
     "Cortex",
     "Cost",
     "Duration",
@@ -62,6 +65,7 @@ __all__ = [
     "TopologyError",
     "Window",
     "WindowKind",
+    "diff",
     "dumps",
     "format_duration",
     "format_size",

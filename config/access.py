@@ -37,12 +37,25 @@ class Provider:
         base_url: Requests go to this URL followed by `/chat/completions`, `/messages` or `/api/chat`, by kind.
             Absent: the public service of that kind; for ollama, its usual port on this host.
         api_key_env: The environment variable with its key; absent: no key is sent.
+        allow: Patterns of the model names that may be sent to it; empty: any.
+        deny: Patterns of model names that may not, whichever route leads here.
+        responses: Whether it speaks `/responses` itself (kind `openai`): such requests are passed on as they are.
+            Absent: they become chat completions, which every server of that kind knows.
+        retries: How often a request is sent again after a failure that a second try may mend.
+        first_byte_timeout: Seconds it may take to begin its answer.
+        idle_timeout: Seconds it may be silent in the middle of one.
     """
 
     name: str = field(validator=v.name)
     kind: ProviderKind = "openai"
     base_url: str = field(converter=without_slash, validator=v.url)
     api_key_env: str | None = field(default=None, validator=optional(v.environment))
+    allow: tuple[str, ...] = field(default=(), validator=[v.each(v.pattern), v.distinct])
+    deny: tuple[str, ...] = field(default=(), validator=[v.each(v.pattern), v.distinct])
+    responses: bool = False
+    retries: int = field(default=2, validator=v.between(0, 10))
+    first_byte_timeout: Duration = field(default=Duration(600.0), validator=[v.positive("10m"), v.finite])
+    idle_timeout: Duration = field(default=Duration(300.0), validator=[v.positive("5m"), v.finite])
 
     @base_url.default
     def _default_base_url(self) -> str:
@@ -57,11 +70,13 @@ class Route:
         pattern: Model names this route is for, with `*` and `?` as wildcards.
         providers: Provider names, tried in order.
         deny: Patterns of model names that are refused.
+        model: The name that the providers are asked for; None: the one that the client asked for.
     """
 
     pattern: str = field(validator=v.pattern)
     providers: tuple[str, ...] = field(validator=[v.not_empty, v.distinct])
     deny: tuple[str, ...] = field(default=(), validator=[v.each(v.pattern), v.distinct])
+    model: str | None = field(default=None, validator=optional(v.slug))
 
 
 @frozen

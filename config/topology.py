@@ -31,11 +31,15 @@ class Eviction:
         strategy: `lru`: the longest unused goes first; `priority`: the lowest priority, then the longest unused.
         idle_ttl: Seconds without a request after which a model is unloaded; infinity: never.
         defrag_after_cycles: Loads and unloads of a device after which its worker is restarted; 0: never.
+        residency: Seconds a model that was just loaded serves before it has to make room for another one.
+        drain: Seconds that a model's requests may take to end before it makes room; longer, and it stays.
     """
 
     strategy: EvictionStrategy = "lru"
     idle_ttl: Duration = field(default=Duration(1800.0), validator=v.positive("30m"))
     defrag_after_cycles: int = field(default=50, validator=v.between(0, 1_000_000))
+    residency: Duration = field(default=Duration(5.0), validator=v.finite)
+    drain: Duration = field(default=Duration(60.0), validator=[v.positive("1m"), v.finite])
 
 
 @frozen
@@ -48,6 +52,9 @@ class Cortex:
         metrics_listen: Where it serves its metrics.
         database: Where keys and usage are kept: `sqlite:///path` or `postgresql://…`.
         secret_env: The environment variable with the secret that cortex and its neurons share.
+        load_timeout: Seconds that a request waits for its model to be loaded.
+        strip_billing: Whether the lines that some agents put before their system prompt to have requests billed, other
+            ones in each request, are taken out: no prefix of a prompt that begins with them is ever found again.
         eviction: Which models make room.
     """
 
@@ -56,6 +63,8 @@ class Cortex:
     metrics_listen: Address = field(default=Address(_LOOPBACK, 31314))
     database: str = field(default="sqlite:///~/.local/state/helexa/helexa.db", validator=v.database)
     secret_env: str = field(default="HELEXA_SECRET", validator=v.environment)
+    load_timeout: Duration = field(default=Duration(600.0), validator=[v.positive("10m"), v.finite])
+    strip_billing: bool = True
     eviction: Eviction = Eviction()
 
 
@@ -69,6 +78,7 @@ class Neuron:
         listen: Where it serves.
         endpoint: The URL everyone else reaches it at, without a slash at the end.
         devices: The devices it uses ("cuda:0", "cpu"); None: all it discovers.
+        memory: Bytes of each device that its models may have together; None: all that is free when they are loaded.
         preload: Ids of the models it loads at start.
     """
 
@@ -79,6 +89,7 @@ class Neuron:
     devices: tuple[str, ...] | None = field(
         default=None, validator=optional([v.not_empty, v.each(v.device), v.distinct])
     )
+    memory: Size | None = field(default=None, validator=optional(v.positive("24GiB")))
     preload: tuple[str, ...] = field(default=(), validator=v.distinct)
 
     @endpoint.default
