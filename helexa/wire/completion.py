@@ -68,11 +68,20 @@ class Head:
         delta: Mapping[str, Any],
         finish_reason: str | None = None,
         entries: Sequence[Mapping[str, Any]] = (),
+        stop: str | None = None,
     ) -> dict[str, Any]:
-        """A streamed chunk of one choice; ``entries`` are the log probabilities that go with it."""
+        """A streamed chunk of one choice.
+
+        Args:
+            index: the choice's.
+            delta: what is new.
+            finish_reason: in its last chunk.
+            entries: the log probabilities that go with it.
+            stop: the stop string that ended it.
+        """
         found = logprobs(entries) if entries else None
         choice = {"index": index, "delta": delta, "logprobs": found, "finish_reason": finish_reason}
-        return self._object("chat.completion.chunk", [choice])
+        return self._object("chat.completion.chunk", [choice | _stopped_by(stop)])
 
     def usage_chunk(self, usage: Usage) -> dict[str, Any]:
         """The chunk after the last choice when ``include_usage`` was asked for."""
@@ -87,8 +96,17 @@ class Head:
 
 
 def choice(
-    index: int, message: Mapping[str, Any], finish_reason: str, entries: Sequence[Mapping[str, Any]] | None
+    index: int,
+    message: Mapping[str, Any],
+    finish_reason: str,
+    entries: Sequence[Mapping[str, Any]] | None,
+    stop: str | None = None,
 ) -> dict[str, Any]:
     """One choice of a whole response; ``entries`` are ``None`` where no log probabilities were asked for."""
     found = None if entries is None else logprobs(entries)
-    return {"index": index, "message": message, "logprobs": found, "finish_reason": finish_reason}
+    return {"index": index, "message": message, "logprobs": found, "finish_reason": finish_reason} | _stopped_by(stop)
+
+
+def _stopped_by(stop: str | None) -> dict[str, Any]:
+    """Which stop string it was: not OpenAI's, but vLLM's, and Anthropic's dialect has to tell it."""
+    return {} if stop is None else {"stop_reason": stop}

@@ -95,6 +95,8 @@ class ModelReport:
 
     Attributes:
         memory_mb: what its weights hold.
+        kv_mb: what its KV cache may hold.
+        capacity: sequences that can run at once.
         running: sequences that take part in steps.
         waiting: sequences that do not yet.
         error: why it ``failed``.
@@ -111,6 +113,8 @@ class ModelReport:
     waiting: int = 0
     error: str | None = None
     kv: KvCache | None = None
+    kv_mb: int = 0
+    capacity: int = 0
 
 
 @frozen
@@ -184,6 +188,37 @@ class LoadRequest:
     model: str
     source: str | None = None
     device: str | None = None
+
+
+@frozen
+class Estimate:
+    """What a model would need on a host, read from its files without loading it. ``POST /models/estimate``.
+
+    Attributes:
+        model: its id.
+        weights_mb: MiB of its weights.
+        kv_mb: MiB of KV cache for the shortest context worth serving.
+        error: why it cannot be loaded there at all; ``None`` if it can.
+    """
+
+    model: str
+    weights_mb: int = 0
+    kv_mb: int = 0
+    error: str | None = None
+
+
+@frozen
+class EstimateRequest:
+    """``POST /models/estimate``: models and their sources, as in the topology."""
+
+    models: tuple[LoadRequest, ...] = ()
+
+
+@frozen
+class EstimateList:
+    """What ``POST /models/estimate`` answers."""
+
+    models: tuple[Estimate, ...] = ()
 
 
 @frozen

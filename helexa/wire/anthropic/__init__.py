@@ -1,0 +1,1 @@
+"""Anthropic's dialect, Messages: for clients that speak it (``requests``, ``replies``), and upstreams that do."""
