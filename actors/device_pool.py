@@ -8,9 +8,10 @@ from actors.actor import ActorStatus
 from actors.device_worker import DeviceWorker
 from actors.generation import LiveGeneration
 from actors.reports import actor_report
-from actors.supervisor import Supervisor
+from actors.supervisor import Supervisor, SupervisorNotRunningError
 from config import RestartPolicy
 from helexa.wire import errors
+from helexa.wire.errors import ApiError
 from helexa.wire.fleet import ActorReport, ModelReport
 from helexa.wire.sampling import SamplingParams
 
@@ -21,11 +22,14 @@ class DevicePool:
     Args:
         devices: torch device names, at least one.
         policy: restart budget of each worker. One that exceeds it stays failed; the others serve on.
+        memory: bytes of each device that its models may have together; ``None`` for what is free.
     """
 
-    def __init__(self, devices: Sequence[str], policy: RestartPolicy) -> None:
-        self._workers = {worker.name: worker for worker in map(DeviceWorker, devices)}
+    def __init__(self, devices: Sequence[str], policy: RestartPolicy, memory: int | None = None) -> None:
+        workers = [DeviceWorker(device, memory=memory) for device in devices]
+        self._workers = {worker.name: worker for worker in workers}
         self._policy = policy
+        self._restarting: set[str] = set()
         self._supervisor = Supervisor("devices", on_change=self._note)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -64,6 +68,44 @@ class DevicePool:
         """
         await self._holder(model).unload(model)
 
+    async def restart(self, device: str, *, force: bool) -> None:
+        """Replace a device's worker process by a new one with the same models, and wait until these have settled.
+
+        One that was given up gets another chance: somebody asks for it.
+
+        Raises:
+            ApiError: ``device_not_found``; ``device_busy`` while it has requests or loads a model, unless ``force``,
+                and while it is being restarted already.
+        """
+        worker = self._on(device)
+        if worker.name in self._restarting or (worker.busy and not force):
+            raise _busy(device)
+        self._restarting.add(worker.name)
+        try:
+            with trio.CancelScope(shield=True):  # a device whose worker was only stopped would never serve again
+                await self._replace(worker)
+        finally:
+            self._restarting.remove(worker.name)
+        await worker.wait_settled()
+
+    async def _replace(self, worker: DeviceWorker) -> None:
+        worker.wind_up()
+        await self._supervisor.stop(worker.name)
+        try:
+            self._supervisor.spawn(worker, self._policy, escalate=False)
+        except SupervisorNotRunningError as error:
+            raise errors.shutting_down() from error
+
+    def _on(self, device: str) -> DeviceWorker:
+        for worker in self._workers.values():
+            if worker.device == device:
+                return worker
+        message = f"There is no device '{device}'; this host has {self._known()}."
+        raise ApiError(404, message, "invalid_request_error", "device_not_found")
+
+    def _known(self) -> str:
+        return ", ".join(worker.device for worker in self._workers.values())
+
     def submit(self, model: str, prompt_ids: list[int], sampling: SamplingParams, key: str) -> LiveGeneration:
         """Start a generation for whoever ``key`` names; the caller closes it.
 
@@ -87,5 +129,9 @@ class DevicePool:
         for worker in workers:
             if worker.device == device:
                 return worker
-        known = ", ".join(worker.device for worker in workers)
-        raise errors.invalid_value("device", f"this host has {known}")
+        raise errors.invalid_value("device", f"this host has {self._known()}")
+
+
+def _busy(device: str) -> ApiError:
+    message = f"The device '{device}' has requests or loads a model. Wait, or ask with 'force': true."
+    return ApiError(409, message, "invalid_request_error", "device_busy")

@@ -75,12 +75,14 @@ class DeviceWorker(Actor):
     Args:
         device: torch's name of it, e.g. ``cuda:0``.
         threads: CPU threads of the worker; 0 leaves the choice to torch.
+        memory: bytes of the device that its models may have together; ``None`` for what is free.
     """
 
-    def __init__(self, device: str, *, threads: int = 0) -> None:
+    def __init__(self, device: str, *, threads: int = 0, memory: int | None = None) -> None:
         self.name = f"device-worker:{device}"
         self.device = device
         self._threads = threads
+        self._memory = memory
         self._link: EngineLink | None = None
         self._models: dict[str, _Model] = {}
         self._unloading: dict[str, trio.Event] = {}
@@ -130,7 +132,8 @@ class DeviceWorker(Actor):
             raise errors.upstream_error(f"'{model}' does not load on {self.device}: {self._given_up}")
         entry = self._models.get(model)
         if entry is None or entry.report.status == "failed":
-            entry = self._models[model] = _Model(Load(model, path), ModelReport(model, "loading", self.device))
+            load = Load(model, path, self._memory)
+            entry = self._models[model] = _Model(load, ModelReport(model, "loading", self.device))
             self._send(entry.load)
         return entry
 
@@ -155,6 +158,21 @@ class DeviceWorker(Actor):
             raise errors.rate_limited(f"{MAX_LIVE_REQUESTS} requests are already in flight on {self.device}.", 1)
         return self._requests.submit(model, prompt_ids, sampling, key)
 
+    @property
+    def busy(self) -> bool:
+        """Whether it has requests, or models under way."""
+        return self._requests.choices > 0 or any(report.status == "loading" for report in self.reports())
+
+    def wind_up(self) -> None:
+        """Let go of all that its process does, which is about to be stopped; what it holds is for the next one."""
+        self._given_up = None
+        self._let_go(f"The engine worker of {self.device} is being restarted.")
+
+    async def wait_settled(self) -> None:
+        """Wait until each model serves, has failed, or is not wanted any more."""
+        for model in list(self._models.values()):
+            await model.settled.wait()
+
     def give_up(self, error: str) -> None:
         """The supervisor will not run this actor again: nothing here will ever load."""
         self._given_up = error
@@ -178,7 +196,7 @@ class DeviceWorker(Actor):
             self._link = None
             exit_ = await _close(link)
             ended = vitals.verdict or exit_
-            self._lose(ended)
+            self._let_go(f"The engine worker of {self.device} is gone ({ended}); its models are being recovered.")
         raise WorkerDiedError(f"the engine worker of {self.device} is gone: {ended}")
 
     async def _serve(self, link: EngineLink, vitals: Vitals, task_status: trio.TaskStatus[None]) -> None:
@@ -216,7 +234,7 @@ class DeviceWorker(Actor):
                 vitals.beat(frame)
                 self._note_load(frame)
             case Loaded():
-                self._settle(frame.model, status="loaded", memory_mb=frame.memory_mb, limit=_limit(frame), error=None)
+                self._settle(frame.model, **_loaded(frame))
                 _log.info("model.loaded", model=frame.model, device=self.device, seconds=round(frame.seconds, 2))
             case LoadFailed():
                 self._settle(frame.model, status="failed", error=frame.error)
@@ -236,11 +254,10 @@ class DeviceWorker(Actor):
             if (entry := self._models.get(load.model)) is not None:
                 entry.report = evolve(entry.report, running=load.running, waiting=load.waiting, kv=_kv(load))
 
-    def _lose(self, ended: str) -> None:
-        """The process is gone, and with it every model in memory and every request."""
+    def _let_go(self, message: str) -> None:
+        """The process is gone, or as good as that, and with it every model in memory and every request."""
         for model in self._models.values():
             model.lose()
-        message = f"The engine worker of {self.device} is gone ({ended}); its models are being recovered."
         self._requests.lose(message)
         for unloading in self._unloading.values():
             unloading.set()
@@ -268,6 +285,18 @@ async def _watch(link: EngineLink, vitals: Vitals) -> None:
         await trio.sleep(1)
     with suppress(ProcessStuckError):  # closing the link meets it again, and tells
         await link.kill()
+
+
+def _loaded(frame: Loaded) -> dict[str, Any]:
+    """What a report says of a model from now on."""
+    return {
+        "status": "loaded",
+        "memory_mb": frame.memory_mb,
+        "kv_mb": frame.kv_mb,
+        "capacity": frame.capacity,
+        "limit": _limit(frame),
+        "error": None,
+    }
 
 
 def _limit(loaded: Loaded) -> Limit:

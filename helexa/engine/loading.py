@@ -1,6 +1,7 @@
 """Weights and config from a local directory or the Hugging Face cache, and what they tell about limits."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -9,10 +10,11 @@ import psutil
 import torch
 from attrs import evolve, frozen
 
-from helexa.engine.memory import block_size, bytes_per_token, pool_blocks
+from helexa.engine import files
+from helexa.engine.memory import MIB, block_size, bytes_per_token, context_length, layers_of, pool_blocks
+from helexa.engine.networks import Network
 from helexa.engine.plan import Chunk, StepPlan
 from helexa.engine.runner import PagedRunner, Runner, make_network
-from helexa.engine.shapes import LayerShape
 from helexa.engine.stateful import StatefulRunner
 
 GPU_SHARE = 0.6
@@ -39,6 +41,7 @@ class LoadedModel:
         vocabulary: token ids it can take are below this.
         eos_ids: token ids that end a sequence, as its files say.
         memory_mb: MiB that its weights hold.
+        kv_mb: MiB that its KV cache may hold.
         seconds: how long loading took.
     """
 
@@ -51,10 +54,11 @@ class LoadedModel:
     vocabulary: int
     eos_ids: frozenset[int]
     memory_mb: int
+    kv_mb: int
     seconds: float
 
 
-def load_model(path: str, device: str, running: int = 64) -> LoadedModel:
+def load_model(path: str, device: str, running: int = 64, memory: int | None = None) -> LoadedModel:
     """Load a causal language model from ``path`` (a directory, or a Hugging Face id in its cache) onto ``device``.
 
     Weights come from safetensors only and code only from ``transformers`` itself: neither a pickle nor a script of a
@@ -65,6 +69,7 @@ def load_model(path: str, device: str, running: int = 64) -> LoadedModel:
         path: where it is.
         device: torch's name of the device.
         running: sequences that will run at once; the KV cache is not made larger than these can fill.
+        memory: bytes that its weights and its KV cache may have together; ``None`` for what the device has left.
 
     Raises:
         LoadError: whatever went wrong, in one sentence.
@@ -72,7 +77,7 @@ def load_model(path: str, device: str, running: int = 64) -> LoadedModel:
     start = perf_counter()
     try:
         directory = _directory(path)
-        model = _prepare(_read(directory).to(device).eval(), directory, running)
+        model = _prepare(_read_within(directory, memory).to(device).eval(), directory, running, memory)
         _warm_up(model.runner)
         if isinstance(model.runner, PagedRunner):
             model.runner.capture(running, model.context_length)
@@ -83,18 +88,34 @@ def load_model(path: str, device: str, running: int = 64) -> LoadedModel:
     return evolve(model, seconds=perf_counter() - start)
 
 
-def _prepare(module: Any, directory: Path, running: int) -> LoadedModel:
+def _prepare(module: Any, directory: Path, running: int, memory: int | None) -> LoadedModel:
     """Give a model its way of running, and as much KV cache as it can have."""
-    device, limit = module.device, _context_length(module)
-    vocabulary = int(module.get_input_embeddings().weight.shape[0])
-    eos_ids, memory_mb = _eos_ids(module), _megabytes(module)
+    device, limit, weights = module.device, context_length(module.config), _weights(module)
+    vocabulary, eos_ids = int(module.get_input_embeddings().weight.shape[0]), _eos_ids(module)
     network = make_network(module)
-    layers, size = (network.layers, network.dtype.itemsize) if network else (_layers(module), module.dtype.itemsize)
-    per_block = block_size(device.type)
-    blocks = pool_blocks(bytes_per_token(layers, size), _pool_memory(device), limit, running, per_block)
-    runner = PagedRunner(network, device, blocks, per_block) if network else StatefulRunner(module)
-    context = min(limit, blocks * per_block)
-    return LoadedModel(runner, directory, device, blocks, per_block, context, vocabulary, eos_ids, memory_mb, seconds=0)
+    per_token, per_block = _per_token(module, network), block_size(device.type)
+    left = None if memory is None else memory - weights
+    blocks = pool_blocks(per_token, _pool_memory(device, left), limit, running, per_block)
+    return LoadedModel(
+        runner=PagedRunner(network, device, blocks, per_block) if network else StatefulRunner(module),
+        directory=directory,
+        device=device,
+        blocks=blocks,
+        block_size=per_block,
+        context_length=min(limit, blocks * per_block),
+        vocabulary=vocabulary,
+        eos_ids=eos_ids,
+        memory_mb=_megabytes(weights),
+        kv_mb=_megabytes(blocks * per_block * per_token),
+        seconds=0,
+    )
+
+
+def _per_token(module: Any, network: Network | None) -> int:
+    """Bytes of keys and values of one token."""
+    if network is None:
+        return bytes_per_token(layers_of(module.config), module.dtype.itemsize)
+    return bytes_per_token(network.layers, network.dtype.itemsize)
 
 
 def _warm_up(runner: Runner) -> None:
@@ -104,20 +125,13 @@ def _warm_up(runner: Runner) -> None:
     runner.forget(-1)
 
 
-def _pool_memory(device: torch.device) -> int:
-    """Bytes that a model's KV cache may take of what its device has left."""
+def _pool_memory(device: torch.device, left: int | None) -> int:
+    """Bytes that a model's KV cache may take of what its device has left, or of ``left``, if that is less."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0] * GPU_SHARE)
-    return int(psutil.virtual_memory().available * HOST_SHARE)
-
-
-def _layers(module: Any) -> list[LayerShape]:
-    """What a config says of keys and values; recurrent layers keep less, and are counted like the others."""
-    config = module.config.get_text_config()
-    queries = getattr(config, "num_attention_heads", None) or 1
-    heads = getattr(config, "num_key_value_heads", None) or queries
-    width = getattr(config, "head_dim", None) or config.hidden_size // queries
-    return [LayerShape(heads, width, width)] * config.num_hidden_layers
+        free, share = torch.cuda.mem_get_info(device)[0], GPU_SHARE
+    else:
+        free, share = psutil.virtual_memory().available, HOST_SHARE
+    return int((free if left is None else min(free, left)) * share)
 
 
 def _eos_ids(module: Any) -> frozenset[int]:
@@ -135,6 +149,23 @@ def _directory(path: str) -> Path:
     if Path(path).is_absolute():  # transformers would take it for a misspelt id
         raise LoadError(f"there is no directory '{path}'")
     return Path(snapshot_download(path, local_files_only=True))
+
+
+def _read_within(directory: Path, memory: int | None) -> Any:
+    """Read a model whose weights fit; by the size of its files first, so that what is too large is not even read."""
+    if memory is None:
+        return _read(directory)
+    with suppress(ValueError):  # reading them will tell
+        _refuse_large(files.weights_bytes(directory), memory)
+    module = _read(directory)
+    _refuse_large(_weights(module), memory)
+    return module
+
+
+def _refuse_large(weights: int, memory: int) -> None:
+    if weights > memory:
+        needed, left = _megabytes(weights), memory // MIB
+        raise LoadError(f"its weights need {needed} MiB, and of the memory its neuron may use, {left} MiB are left")
 
 
 def _read(directory: Path) -> Any:
@@ -169,12 +200,10 @@ def _first_line(error: Exception) -> str:
     return lines[0] if lines else "no further detail"
 
 
-def _context_length(module: Any) -> int:
-    config = module.config.get_text_config()
-    return int(getattr(config, "max_position_embeddings", 0) or 4096)
+def _weights(module: Any) -> int:
+    """Bytes of a module's tensors."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
 
 
-def _megabytes(module: Any) -> int:
-    tensors = [*module.parameters(), *module.buffers()]
-    size: int = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    return -(-size // 2**20)
+def _megabytes(size: int) -> int:
+    return -(-size // MIB)

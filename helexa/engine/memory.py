@@ -1,9 +1,11 @@
-"""How large a KV cache may be. Pure."""
+"""How much memory models and their KV caches need, and may have. Pure."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from helexa.engine.shapes import LayerShape
 
+MIB = 2**20
 BLOCK_SIZE = 16
 """Tokens per block. Smaller wastes less of a sequence's last block, larger makes shorter tables."""
 FLASH_BLOCK_SIZE = 256
@@ -18,6 +20,23 @@ def block_size(device: str) -> int:
 def bytes_per_token(layers: Sequence[LayerShape], element_bytes: int) -> int:
     """What one token position holds, over all layers."""
     return sum(layer.elements for layer in layers) * element_bytes
+
+
+def context_length(config: Any) -> int:
+    """Tokens that a model takes at most, by its configuration of transformers."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 4096)
+
+
+def layers_of(config: Any) -> list[LayerShape]:
+    """What a configuration of transformers says of keys and values.
+
+    Recurrent layers keep less, and are counted like the others.
+    """
+    text = config.get_text_config()
+    queries = getattr(text, "num_attention_heads", None) or 1
+    heads = getattr(text, "num_key_value_heads", None) or queries
+    width = getattr(text, "head_dim", None) or text.hidden_size // queries
+    return [LayerShape(heads, width, width)] * text.num_hidden_layers
 
 
 def pool_blocks(per_token: int, memory: int, context_length: int, running: int, size: int) -> int:
@@ -36,5 +55,7 @@ def pool_blocks(per_token: int, memory: int, context_length: int, running: int, 
     wanted = -(-context_length // size) * running
     fitting = memory // (max(1, per_token) * size)
     if fitting < 1:
-        raise MemoryError(f"{memory >> 20} MiB are left for its KV cache, too little for {size} tokens")
+        needed = -(-per_token * size // MIB)
+        left = f"{memory // MIB} MiB are left for its KV cache"
+        raise MemoryError(f"{left}, too little for {size} tokens, which need {needed} MiB")
     return min(wanted, fitting)

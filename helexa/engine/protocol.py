@@ -37,10 +37,13 @@ class Load:
     Attributes:
         model: the id every later frame names it by.
         path: a local directory, or a Hugging Face id to be found in its cache.
+        memory: bytes of the device that all models of the worker may have together, weights and KV caches; ``None``
+            for what is free.
     """
 
     model: str
     path: str
+    memory: int | None = None
 
 
 @frozen
@@ -85,12 +88,20 @@ class Abort:
 
 @frozen
 class Loaded:
-    """Worker to neuron: a model can take requests. Memory in MiB, lengths in tokens."""
+    """Worker to neuron: a model can take requests. Memory in MiB, lengths in tokens.
+
+    Attributes:
+        memory_mb: what its weights hold.
+        kv_mb: what its KV cache may hold.
+        capacity: sequences that can run at once.
+    """
 
     model: str
     memory_mb: int
     context_length: int
     seconds: float
+    kv_mb: int = 0
+    capacity: int = 0
 
 
 @frozen

@@ -22,6 +22,7 @@ from helexa import lifeline, logs
 from helexa.engine import environment, protocol
 from helexa.engine.core import Engine
 from helexa.engine.loading import LoadError, load_model
+from helexa.engine.memory import MIB
 from helexa.engine.protocol import Abort, Command, Heartbeat, Hello, Load, Loaded, LoadFailed, Report, Submit, Unload
 from helexa.engine.scheduler import Budget
 from helexa.engine.threads import ThreadGovernor
@@ -131,11 +132,18 @@ class Worker:
 
     def _try(self, load: Load) -> Loaded | LoadFailed:
         try:
-            model = load_model(load.path, self._device, self._budget.running)
+            model = load_model(load.path, self._device, self._budget.running, self._left_of(load.memory))
         except LoadError as error:
             return LoadFailed(load.model, str(error))
         self._engines[load.model] = Engine(model, self._budget, wake=self._link.wake)
-        return Loaded(load.model, model.memory_mb, model.context_length, model.seconds)
+        capacity = min(self._budget.running, model.blocks)  # each takes a block at least
+        return Loaded(load.model, model.memory_mb, model.context_length, model.seconds, model.kv_mb, capacity)
+
+    def _left_of(self, memory: int | None) -> int | None:
+        """Bytes that no model of this worker has, of those that all may have together."""
+        models = [engine.model for engine in self._engines.values()]
+        used = sum(model.memory_mb + model.kv_mb for model in models) * MIB
+        return None if memory is None else max(0, memory - used)
 
     def _unload(self, model: str) -> None:
         self._forget(model)

@@ -8,9 +8,18 @@ from attrs import define, frozen
 
 from helexa.engine.protocol import TokenLogprob
 from helexa.neuron.logprobs import Entry, Logprobs
-from helexa.text import ChatTokenizer, Delta, IncrementalDetokenizer, OutputParser, StopStrings, ToolCallDelta
+from helexa.text import (
+    ChatTokenizer,
+    ContentDelta,
+    Delta,
+    IncrementalDetokenizer,
+    OutputParser,
+    StopStrings,
+    ToolCallDelta,
+)
 from helexa.wire.chat import ChatRequest
 from helexa.wire.completion import Usage
+from helexa.wire.completions import CompletionRequest
 
 
 @frozen
@@ -19,6 +28,20 @@ class Piece:
 
     delta: Delta
     entries: tuple[Entry, ...] = ()
+
+
+class PlainText:
+    """Stands in for a parser where text is all that an answer may be, whatever it reads like."""
+
+    inside_reasoning = False
+
+    def push(self, text: str) -> Sequence[Delta]:
+        """The text as it is."""
+        return (ContentDelta(text),) if text else ()
+
+    def finish(self) -> Sequence[Delta]:
+        """Nothing is ever held back."""
+        return ()
 
 
 @define(eq=False)
@@ -34,7 +57,7 @@ class Answer:
 
     _detokenizer: IncrementalDetokenizer
     _stops: StopStrings
-    _parser: OutputParser
+    _parser: OutputParser | PlainText
     _logprobs: Logprobs
     _silent: frozenset[int]
     _one_call: bool
@@ -77,6 +100,24 @@ class Answer:
             # OpenAI says ``tool_calls`` where calling was the model's choice, ``stop`` where it was told what to call.
             "tool_calls" if tools.name is None else "stop",
         )
+
+    @classmethod
+    def of_text(cls, text: ChatTokenizer, request: CompletionRequest, ends: frozenset[int]) -> Self:
+        """The same for a text completion: no part of it is reasoning or a call."""
+        return cls(
+            text.decode_stream(),
+            StopStrings(request.stop),
+            PlainText(),
+            Logprobs(text, ends, asked=request.sampling.logprobs is not None),
+            text.eos_ids | ends,
+            one_call=False,
+            called="stop",
+        )
+
+    @property
+    def stop_string(self) -> str | None:
+        """The stop string that ended it, if one did."""
+        return self._stops.matched
 
     @property
     def stopped(self) -> bool:
@@ -144,11 +185,17 @@ class Answer:
         return self._logprobs.take()
 
 
-def usage(prompt_tokens: int, answers: Sequence[Answer]) -> Usage:
-    """What a request has cost so far. Its choices share the prompt, so the first one tells what of it was cached."""
+def usage(prompt_tokens: int, answers: Sequence[Answer], n: int) -> Usage:
+    """What a request has cost so far.
+
+    Args:
+        prompt_tokens: of all prompts.
+        answers: of all choices, prompt by prompt.
+        n: choices of each prompt; they share it, so the first one tells what of it was cached.
+    """
     return Usage(
         prompt_tokens,
         sum(answer.completion_tokens for answer in answers),
         sum(answer.reasoning_tokens for answer in answers),
-        answers[0].cached_tokens,
+        sum(answer.cached_tokens for answer in answers[::n]),
     )

@@ -2,14 +2,15 @@
 
 import hmac
 import os
-from functools import partial
+from collections.abc import Iterable
 from time import monotonic
 from typing import NoReturn, cast
 
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from helexa.neuron import inference
+from helexa.neuron import estimates, inference
+from helexa.neuron import tokenize as tokenizing
 from helexa.neuron.build_info import build_version
 from helexa.neuron.discovery import Host
 from helexa.neuron.service import Service
@@ -18,10 +19,10 @@ from helexa.web.front import Front
 from helexa.web.hosts import is_local
 from helexa.web.quart_errors import json_app, json_response
 from helexa.web.server import App, Drain, Scope
-from helexa.wire import errors, fleet
+from helexa.wire import errors, fleet, sse
 from helexa.wire.fields import Fields, parse_object
 
-_CHAT = "/v1/chat/completions"
+_MOST_ESTIMATES = 1024
 
 
 def make_app(service: Service, host: Host, drain: Drain, secret: str | None) -> Front:
@@ -41,8 +42,8 @@ def make_app(service: Service, host: Host, drain: Drain, secret: str | None) -> 
             raise errors.invalid_api_key()
         return scope
 
-    bare = {_CHAT: partial(inference.chat_completions, service, drain)}
-    return Front(admit, bare, cast("App", _control(service, host)))
+    bare = inference.handlers(service, drain)
+    return Front(admit, bare, cast("App", _control(service, host, bare)))
 
 
 def _bears(scope: Scope, secret: str) -> bool:
@@ -50,13 +51,43 @@ def _bears(scope: Scope, secret: str) -> bool:
     return hmac.compare_digest(given, b"Bearer " + os.fsencode(secret))
 
 
+async def _data() -> bytes:
+    return await request.get_data(cache=False, as_text=False, parse_form_data=False)
+
+
 async def _body() -> Fields:
-    return Fields(parse_object(await request.get_data(cache=False, as_text=False, parse_form_data=False)))
+    return Fields(parse_object(await _data()))
 
 
-def _control(service: Service, host: Host) -> QuartTrio:
+async def _listed(key: str, most: int) -> list[Fields]:
+    """The objects of a list in the body."""
+    body = await _body()
+    found = body.objects(key)
+    if len(found) > most:
+        raise body.wrong(key, f"a list of at most {most} objects")
+    return [Fields(each, f"{body.name(key)}[{index}]") for index, each in enumerate(found)]
+
+
+def _load_request(fields: Fields) -> fleet.LoadRequest:
+    return fleet.LoadRequest(fields.text("model"), fields.text("source", None), fields.text("device", None))
+
+
+def _control(service: Service, host: Host, bare: Iterable[str]) -> QuartTrio:
     app = json_app("helexa.neuron")
+    _add_reports(app, service, host)
+    _add_models(app, service)
+    _add_tokenize(app, service)
+    for path in bare:
+        app.add_url_rule(path, path, _served_elsewhere, methods=["POST"])
+    return app
 
+
+async def _served_elsewhere() -> NoReturn:
+    """Served by the bare ASGI handler; registered so that other methods are told 405 and not 404."""
+    raise errors.internal()
+
+
+def _add_reports(app: QuartTrio, service: Service, host: Host) -> None:
     @app.get("/discovery")
     async def discovery() -> Response:
         return json_response(fleet.to_json(host.discovery))
@@ -79,11 +110,16 @@ def _control(service: Service, host: Host) -> QuartTrio:
     async def models() -> Response:
         return json_response(fleet.to_json(fleet.ModelList(service.reports())))
 
+
+def _add_models(app: QuartTrio, service: Service) -> None:
     @app.post("/models/load")
     async def load() -> Response:
-        fields = await _body()
-        wanted = fleet.LoadRequest(fields.text("model"), fields.text("source", None), fields.text("device", None))
-        return json_response(fleet.to_json(await service.load(wanted)))
+        return json_response(fleet.to_json(await service.load(_load_request(await _body()))))
+
+    @app.post("/models/estimate")
+    async def estimate() -> Response:
+        wanted = [_load_request(fields) for fields in await _listed("models", _MOST_ESTIMATES)]
+        return json_response(fleet.to_json(await estimates.estimate(wanted, service.source_of)))
 
     @app.post("/models/unload")
     async def unload() -> Response:
@@ -92,9 +128,15 @@ def _control(service: Service, host: Host) -> QuartTrio:
         await service.unload(model)
         return json_response(fleet.to_json(fleet.ModelReport(model, "unloaded")))
 
-    @app.post(_CHAT)
-    async def chat() -> NoReturn:
-        # Served by the bare ASGI handler; registered so that other methods are told 405 and not 404.
-        raise errors.internal()
+    @app.post("/devices/<device>/restart")
+    async def restart(device: str) -> Response:
+        data = await _data()
+        force = Fields(parse_object(data)).flag("force") if data else False
+        return json_response(fleet.to_json(fleet.ModelList(await service.restart(device, force=force))))
 
-    return app
+
+def _add_tokenize(app: QuartTrio, service: Service) -> None:
+    @app.post("/tokenize")
+    async def tokenize() -> Response:
+        data = await _data()
+        return json_response(sse.dumps(await tokenizing.tokenize(service, parse_object(data), len(data))))

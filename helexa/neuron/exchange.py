@@ -1,18 +1,42 @@
 """One request that the engine has taken: its choices followed to their ends, and their answers sent."""
 
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Protocol, Self
 
 from attrs import frozen
 
 from helexa.neuron.answer import Answer, Piece, usage
 from helexa.neuron.ports import ChoiceNews, End, Generation
-from helexa.neuron.shapes import Message, delta_json
 from helexa.web.asgi import EventStream, send_body
 from helexa.web.server import Send
 from helexa.wire import errors, sse
-from helexa.wire.chat import ChatRequest
-from helexa.wire.completion import Head, Usage, choice
+from helexa.wire.completion import Usage
 from helexa.wire.errors import ApiError
+
+
+class Writer(Protocol):
+    """Answers in the shape of one endpoint.
+
+    Attributes:
+        prompt: the request's field with the prompt.
+    """
+
+    prompt: str
+
+    def begin(self, choices: int) -> bytes:
+        """The events before the first token of so many choices; may be empty."""
+
+    def piece(self, index: int, piece: Piece) -> bytes:
+        """The event that adds to a choice."""
+
+    def end(self, index: int, answer: Answer) -> bytes:
+        """The event that ends a choice."""
+
+    def usage(self, found: Usage) -> bytes:
+        """The event after all choices that tells what they cost; empty for who has not asked."""
+
+    def whole(self, pieces: Sequence[Sequence[Piece]], answers: Sequence[Answer], found: Usage) -> bytes:
+        """The body of an answer that does not stream."""
 
 
 @frozen(eq=False)
@@ -20,18 +44,18 @@ class Exchange:
     """A context manager: leaving it ends the generation.
 
     Attributes:
-        request: what is answered.
-        head: what every piece of the response repeats.
-        prompt_tokens: length of the rendered prompt.
+        writer: puts answers into the shape that was asked for.
+        prompt_tokens: of all prompts.
         generation: closed at the end.
-        answers: one for each choice.
+        answers: one for each choice, prompt by prompt.
+        n: choices of each prompt.
     """
 
-    request: ChatRequest
-    head: Head
+    writer: Writer
     prompt_tokens: int
     generation: Generation
     answers: tuple[Answer, ...]
+    n: int
 
     def __enter__(self) -> Self:
         return self
@@ -39,50 +63,37 @@ class Exchange:
     def __exit__(self, *_: object) -> None:
         self.generation.close()
 
-    async def answer(self, send: Send, stream: EventStream) -> None:
-        """Send the whole answer, streamed or not.
+    async def send_whole(self, send: Send) -> None:
+        """Send the answer in one piece.
 
         Raises:
             ApiError: the engine did not bring it to its end.
         """
-        if self.request.stream:
-            await self._stream(stream)
-        else:
-            await self._whole(send)
-
-    async def _whole(self, send: Send) -> None:
-        messages = [Message() for _ in self.answers]
+        pieces: list[list[Piece]] = [[] for _ in self.answers]
         while self._unfinished():
             for news in await self.generation.progress():
-                messages[news.index].add(self._take(news))
-        choices = [self._choice(index, message) for index, message in enumerate(messages)]
-        await send_body(send, 200, sse.dumps(self.head.completion(choices, self._usage())))
+                pieces[news.index] += self._take(news)
+        await send_body(send, 200, self.writer.whole(pieces, self.answers, self._usage()))
 
-    def _choice(self, index: int, message: Message) -> dict[str, Any]:
-        answer = self.answers[index]
-        assert answer.finish_reason is not None
-        entries = [*message.entries, *answer.last_entries()] if self.request.sampling.logprobs is not None else None
-        return choice(index, message.to_json(), answer.finish_reason, entries)
+    async def stream(self, stream: EventStream) -> None:
+        """Send the answer while it is made.
 
-    async def _stream(self, stream: EventStream) -> None:
-        role = {"role": "assistant", "content": ""}
-        await stream.write(b"".join(self._event(index, role) for index in range(len(self.answers))))
+        Raises:
+            ApiError: the engine did not bring it to its end.
+        """
+        await stream.write(self.writer.begin(len(self.answers)))
         while self._unfinished():
             # One write for all that has come since the last: a slow client gets fewer, larger writes.
             await stream.write(b"".join([self._events(news) for news in await self.generation.progress()]))
-        if self.request.include_usage:
-            await stream.write(sse.event(self.head.usage_chunk(self._usage())))
+        await stream.write(self.writer.usage(self._usage()))
         await stream.end(sse.DONE)
 
     def _events(self, news: ChoiceNews) -> bytes:
-        events = [self._event(news.index, delta_json(piece.delta), None, piece.entries) for piece in self._take(news)]
+        events = [self.writer.piece(news.index, piece) for piece in self._take(news)]
         answer = self.answers[news.index]
         if answer.finish_reason is not None:
-            events.append(self._event(news.index, {}, answer.finish_reason, answer.last_entries()))
+            events.append(self.writer.end(news.index, answer))
         return b"".join(events)
-
-    def _event(self, *chunk: Any) -> bytes:
-        return sse.event(self.head.chunk(*chunk))
 
     def _take(self, news: ChoiceNews) -> list[Piece]:
         """What a choice's news add to its answer. One that is complete needs nothing more of the engine."""
@@ -90,7 +101,7 @@ class Exchange:
         pieces = answer.push(news.ids, news.logprobs)
         if news.end is not None:
             if news.end.reason in ("failed", "abort") and not answer.stopped:
-                raise _failure(news.end)
+                raise _failure(news.end, self.writer.prompt)
             pieces += answer.finish(news.end.reason, news.end.cached_tokens)
         elif answer.stopped:
             self.generation.stop(news.index)
@@ -100,14 +111,14 @@ class Exchange:
         return any(answer.finish_reason is None for answer in self.answers)
 
     def _usage(self) -> Usage:
-        return usage(self.prompt_tokens, self.answers)
+        return usage(self.prompt_tokens, self.answers, self.n)
 
 
-def _failure(end: End) -> ApiError:
+def _failure(end: End, prompt: str) -> ApiError:
     message = end.error or "The engine gave the request up."
     match end.code:
         case "context_length_exceeded" as code:
-            return ApiError(400, message, "invalid_request_error", code, "messages")
+            return ApiError(400, message, "invalid_request_error", code, prompt)
         case "invalid_value" as code:
             return ApiError(400, message, "invalid_request_error", code)
         case "rate_limit_exceeded":

@@ -1,45 +1,99 @@
-"""``POST /v1/chat/completions``: read, prepare, submit, answer.
+"""``POST /v1/chat/completions`` and ``POST /v1/completions``: read, prepare, submit, answer.
 
-A request's life here: body checked, prompt rendered, grammar compiled, engine asked, tokens to text, exactly one end.
+A request's life here: body checked, prompt made ready, grammar compiled, engine asked, tokens to text, exactly one end.
 The generation is closed on every way out, which is what aborts it when the client has gone.
 """
 
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from functools import partial
 from time import time
 from typing import Any
 from uuid import uuid4
 
+from attrs import frozen
+
 from helexa.neuron.answer import Answer
 from helexa.neuron.exchange import Exchange
-from helexa.neuron.prepare import prepare
+from helexa.neuron.ports import Generation
+from helexa.neuron.prepare import Prepared, echoes, prepare, prepare_texts
 from helexa.neuron.service import Service
+from helexa.neuron.shapes import ChatWriter
+from helexa.neuron.texts import TextWriter
+from helexa.neuron.together import Together
 from helexa.web.asgi import Ending, EventStream, header, one_end, read_body, run_while_connected
-from helexa.web.server import Drain, Receive, Scope, Send
-from helexa.wire import chat, errors, tenant
+from helexa.web.server import App, Drain, Receive, Scope, Send
+from helexa.wire import chat, completions, errors, tenant
 from helexa.wire.completion import Head
+from helexa.wire.completions import TextHead
 from helexa.wire.fields import Fields, parse_object
 
-
-async def chat_completions(service: Service, drain: Drain, scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve one request, whatever happens: an answer, or one error in its place."""
-    stream = EventStream(send)
-    async with one_end(stream, "chat.fault"):
-        body = await read_body(scope, receive)
-        # The guard in front of us has let the caller in, so what it says of its client is believed.
-        key = tenant.read(header(scope, tenant.HEADER))
-        with await _begin(service, parse_object(body), len(body), key) as exchange:
-            ending = await run_while_connected(lambda: exchange.answer(send, stream), receive, drain)
-        if ending is Ending.CUT:
-            raise errors.shutting_down()
+Begin = Callable[[Service, dict[str, Any], int, str], Awaitable[tuple[Exchange, bool]]]
+"""From a body, its size and whose it is to an exchange, and whether to stream it."""
 
 
-async def _begin(service: Service, body: dict[str, Any], size: int, key: str) -> Exchange:
+def handlers(service: Service, drain: Drain) -> dict[str, App]:
+    """The handlers by path."""
+    return {
+        "/v1/chat/completions": _Handler("chat.fault", _begin_chat, service, drain),
+        "/v1/completions": _Handler("completions.fault", _begin_texts, service, drain),
+    }
+
+
+@frozen
+class _Handler:
+    """An ASGI application of one route. ``fault`` is what the log calls an unforeseen error of it."""
+
+    fault: str
+    begin: Begin
+    service: Service
+    drain: Drain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, whatever happens: an answer, or one error in its place."""
+        stream = EventStream(send)
+        async with one_end(stream, self.fault):
+            body = await read_body(scope, receive)
+            # The guard in front of us has let the caller in, so what it says of its client is believed.
+            key = tenant.read(header(scope, tenant.HEADER))
+            exchange, streams = await self.begin(self.service, parse_object(body), len(body), key)
+            with exchange:
+                work = partial(exchange.stream, stream) if streams else partial(exchange.send_whole, send)
+                ending = await run_while_connected(work, receive, self.drain)
+            if ending is Ending.CUT:
+                raise errors.shutting_down()
+
+
+async def _begin_chat(service: Service, body: dict[str, Any], size: int, key: str) -> tuple[Exchange, bool]:
     face = service.face(Fields(body).text("model"))
     request = chat.parse(body, face.defaults, face.text.vocab_size)
     prepared = await prepare(service, face, request, size)
-    sampling, ends = prepared.sampling, frozenset(prepared.sampling.stop_token_ids)
-    head = Head(f"chatcmpl-{uuid4().hex}", request.model, int(time()))
-    answers = tuple(
-        Answer.begin(face.text, request, ends, inside_reasoning=prepared.inside_reasoning) for _ in range(sampling.n)
-    )
-    generation = service.engines.submit(request.model, prepared.prompt_ids, sampling, key)
-    return Exchange(request, head, len(prepared.prompt_ids), generation, answers)
+    inside = prepared.inside_reasoning
+    answers = [
+        Answer.begin(face.text, request, prepared.ends, inside_reasoning=inside) for _ in range(prepared.choices)
+    ]
+    writer = ChatWriter(request, Head(f"chatcmpl-{uuid4().hex}", request.model, int(time())))
+    generation = _submit(service, request.model, prepared, key)
+    return Exchange(writer, prepared.tokens, generation, tuple(answers), request.sampling.n), request.stream
+
+
+async def _begin_texts(service: Service, body: dict[str, Any], size: int, key: str) -> tuple[Exchange, bool]:
+    face = service.face(Fields(body).text("model"))
+    request = completions.parse(body, face.defaults, face.text.vocab_size)
+    prepared = await prepare_texts(service, face, request, size)
+    answers = [Answer.of_text(face.text, request, prepared.ends) for _ in range(prepared.choices)]
+    head = TextHead(f"cmpl-{uuid4().hex}", request.model, int(time()))
+    writer = TextWriter(request, head, echoes(face.text, request))
+    generation = _submit(service, request.model, prepared, key)
+    return Exchange(writer, prepared.tokens, generation, tuple(answers), request.sampling.n), request.stream
+
+
+def _submit(service: Service, model: str, prepared: Prepared, key: str) -> Generation:
+    """Start a generation for each prompt: all of them, or none."""
+    with ExitStack() as undo:
+        parts: list[Generation] = []
+        for ids in prepared.prompts:
+            parts.append(service.engines.submit(model, ids, prepared.sampling, key))
+            undo.callback(parts[-1].close)
+        undo.pop_all()
+    return parts[0] if len(parts) == 1 else Together(tuple(parts), prepared.sampling.n)

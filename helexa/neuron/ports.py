@@ -85,6 +85,19 @@ class Engines(Protocol):
             ApiError: ``model_not_found``.
         """
 
+    async def restart(self, device: str, *, force: bool) -> None:
+        """End a device's worker in an orderly way, start a new one, and wait until it has the same models or failed.
+
+        Its memory is whole again afterwards, whatever loads and unloads had left of it.
+
+        Args:
+            device: torch's name of it.
+            force: also while it has requests or loads a model; its requests end with an error.
+
+        Raises:
+            ApiError: ``device_not_found``, or ``device_busy``.
+        """
+
     def submit(self, model: str, prompt_ids: list[int], sampling: SamplingParams, key: str) -> Generation:
         """Start a generation.
 

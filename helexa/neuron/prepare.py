@@ -1,10 +1,13 @@
 """From a checked request to what the engine takes: the prompt's token ids, and sampling parameters with a grammar."""
 
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import TypeVar
 
 import trio
 from attrs import evolve, frozen
 
+from helexa.neuron.infill import Infill, end_ids, infill_of
 from helexa.neuron.service import Face, Service
 from helexa.text import (
     ChatTokenizer,
@@ -15,8 +18,13 @@ from helexa.text import (
 )
 from helexa.wire import errors
 from helexa.wire.chat import ChatRequest
+from helexa.wire.completions import CompletionRequest, TextPrompt
+from helexa.wire.errors import ApiError
+from helexa.wire.fleet import Limit
 from helexa.wire.sampling import SamplingParams
 
+T = TypeVar("T")
+_NONE: frozenset[int] = frozenset()
 _INLINE_BYTES = 16_384
 """Bodies up to this size are tokenized on the event loop: below a millisecond, less than a thread costs under load."""
 
@@ -26,18 +34,33 @@ class Prepared:
     """A request the engine can be asked.
 
     Attributes:
-        prompt_ids: the rendered prompt.
-        inside_reasoning: it ends within a reasoning block.
+        prompts: the token ids of each prompt, at least one; a chat has one prompt.
         sampling: with the ids that end an answer, and with the grammar if there is one.
+        inside_reasoning: the prompt ends within a reasoning block.
     """
 
-    prompt_ids: list[int]
-    inside_reasoning: bool
+    prompts: tuple[list[int], ...]
     sampling: SamplingParams
+    inside_reasoning: bool = False
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """The token ids that end an answer."""
+        return frozenset(self.sampling.stop_token_ids)
+
+    @property
+    def choices(self) -> int:
+        """Answers to all prompts together."""
+        return len(self.prompts) * self.sampling.n
+
+    @property
+    def tokens(self) -> int:
+        """Of all prompts together."""
+        return sum(map(len, self.prompts))
 
 
 @frozen
-class _Prompt:
+class Prompt:
     """The rendered prompt's ids, and how it leaves the reasoning block, for models that have one."""
 
     ids: list[int]
@@ -58,32 +81,125 @@ async def prepare(service: Service, face: Face, request: ChatRequest, size: int)
         ApiError: the template refuses the messages, the prompt does not fit, or the structure asked for does not
             compile.
     """
-    prompt = await _tokenize(face.text, request, size)
+    prompt = await render(face.text, request, size)
     limit = service.report(request.model).limit
     if limit is not None and len(prompt.ids) > limit.input:
         raise errors.context_length_exceeded(limit.context, len(prompt.ids))
-    ends = frozenset(request.sampling.stop_token_ids) | (frozenset() if request.ignore_eos else face.text.eos_ids)
     found = await _grammar(service, face, request, prompt)
-    sampling = evolve(request.sampling, stop_token_ids=tuple(sorted(ends)), grammar=found)
-    return Prepared(prompt.ids, prompt.opens_reasoning, sampling)
+    return Prepared((prompt.ids,), _completed(face.text, request, found), prompt.opens_reasoning)
 
 
-async def _tokenize(text: ChatTokenizer, request: ChatRequest, size: int) -> _Prompt:
-    def run() -> _Prompt:
-        tools = request.tools or None
-        prompt = text.render(request.messages, tools=tools, template_kwargs=request.template_kwargs)
+async def prepare_texts(service: Service, face: Face, request: CompletionRequest, size: int) -> Prepared:
+    """The same for text completions, whose prompts are taken as they are.
+
+    Raises:
+        ApiError: a prompt does not fit or is empty, the model does not know how to fill a hole, or the structure asked
+            for does not compile.
+    """
+    infill = _infill(face.text, request)
+    prompts = await beside_the_loop(lambda: _encode_all(face.text, request, infill), size, "prompt")
+    _check_lengths(prompts, service.report(request.model).limit)
+    # As a chat whose reasoning is over: a completion has no place for any.
+    asked = ChatRequest(request.model, (), structure=request.structure)
+    found = await _grammar(service, face, asked, Prompt([], opens_reasoning=False, closes_reasoning=True))
+    ends = end_ids(face.text, infill) if infill else _NONE
+    return Prepared(prompts, _completed(face.text, request, found, ends))
+
+
+def echoes(text: ChatTokenizer, request: CompletionRequest) -> tuple[str, ...]:
+    """What each prompt's answers begin with; empty where nobody asked for that."""
+    return tuple(_as_text(text, prompt) for prompt in request.prompts) if request.echo else ()
+
+
+def _as_text(text: ChatTokenizer, prompt: TextPrompt) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    stream = text.decode_stream()
+    return stream.push(prompt) + stream.finish()
+
+
+def _infill(text: ChatTokenizer, request: CompletionRequest) -> Infill | None:
+    if request.suffix is None:
+        return None
+    found = infill_of(text)
+    if found is None:
+        raise errors.unsupported("suffix", f"'{request.model}' has no tokens that mark a hole to be filled")
+    return found
+
+
+def _encode_all(text: ChatTokenizer, request: CompletionRequest, infill: Infill | None) -> tuple[list[int], ...]:
+    def encode(prompt: TextPrompt) -> list[int]:
+        if not isinstance(prompt, str):
+            return list(prompt)
+        whole = prompt if infill is None else infill.render(prompt, request.suffix or "")
+        return text.encode(whole, add_special_tokens=request.special_tokens)
+
+    return tuple(map(encode, request.prompts))
+
+
+def _check_lengths(prompts: Iterable[list[int]], limit: Limit | None) -> None:
+    for ids in prompts:
+        if not ids:
+            raise errors.invalid_value("prompt", "expected at least one token")
+        if limit is not None and len(ids) > limit.input:
+            raise _too_long(limit.context, len(ids))
+
+
+def _too_long(context: int, prompt: int) -> ApiError:
+    message = f"This model's context is {context} tokens, and the prompt has {prompt}. Shorten the prompt."
+    return ApiError(400, message, "invalid_request_error", "context_length_exceeded", "prompt")
+
+
+def _completed(
+    text: ChatTokenizer, request: ChatRequest | CompletionRequest, grammar: str | None, ends: frozenset[int] = _NONE
+) -> SamplingParams:
+    """A request's sampling parameters with what only the model tells."""
+    own = _NONE if request.ignore_eos else text.eos_ids
+    ids = own | ends | frozenset(request.sampling.stop_token_ids)
+    return evolve(request.sampling, stop_token_ids=tuple(sorted(ids)), grammar=grammar)
+
+
+async def render(text: ChatTokenizer, request: ChatRequest, size: int, *, header: bool = True) -> Prompt:
+    """The prompt that the model's template makes of a request.
+
+    Args:
+        text: the model's.
+        request: checked.
+        size: bytes of its body.
+        header: end with the header of the answer.
+
+    Raises:
+        ApiError: the template refuses the messages.
+    """
+
+    def run() -> Prompt:
+        prompt = text.render(
+            request.messages,
+            tools=request.tools or None,
+            add_generation_prompt=header,
+            template_kwargs=request.template_kwargs,
+        )
         thinks = text.supports_thinking
-        return _Prompt(
+        return Prompt(
             text.encode(prompt), thinks and prompt_opens_reasoning(prompt), thinks and prompt_closes_reasoning(prompt)
         )
 
+    return await beside_the_loop(run, size, "messages")
+
+
+async def beside_the_loop(tokenize: Callable[[], T], size: int, param: str) -> T:
+    """Tokenize, in a thread if that takes long.
+
+    Raises:
+        ApiError: the text, that of ``param``, cannot be tokenized.
+    """
     try:
-        return run() if size <= _INLINE_BYTES else await trio.to_thread.run_sync(run)
+        return tokenize() if size <= _INLINE_BYTES else await trio.to_thread.run_sync(tokenize)
     except TextError as error:
-        raise errors.invalid_value("messages", str(error).removesuffix(".")) from None
+        raise errors.invalid_value(param, str(error).removesuffix(".")) from None
 
 
-async def _grammar(service: Service, face: Face, request: ChatRequest, prompt: _Prompt) -> str | None:
+async def _grammar(service: Service, face: Face, request: ChatRequest, prompt: Prompt) -> str | None:
     """What the output has to match; ``None`` for free text.
 
     Compiled here before the engine hears of it, so that what does not compile is told to whoever asked. Threads of

@@ -121,6 +121,15 @@ class Service:
         self._faces.pop(model, None)
         await self.engines.unload(model)
 
+    async def restart(self, device: str, *, force: bool) -> tuple[ModelReport, ...]:
+        """Restart a device's worker, and wait until its models serve again; what became of them.
+
+        Raises:
+            ApiError: there is no such device, or it is busy and ``force`` was not asked for.
+        """
+        await self.engines.restart(device, force=force)
+        return tuple(report for report in self.reports() if report.device == device)
+
     async def preload(self, models: Sequence[str]) -> None:
         """Load the models named in the topology, one after the other; a failure is recorded, the next one goes on."""
         self.activation = Activation("pre_warming", tuple(models))

@@ -1,13 +1,66 @@
-"""Pieces of answers in OpenAI's shapes: as the deltas of chunks, and put together as messages."""
+"""Answers as chat completions have them: pieces as the deltas of chunks, and put together as messages."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from attrs import define, field
 
-from helexa.neuron.answer import Piece
+from helexa.neuron.answer import Answer, Piece
 from helexa.neuron.logprobs import Entry
 from helexa.text import ContentDelta, Delta, ReasoningDelta, ToolCallDelta
+from helexa.wire import sse
+from helexa.wire.chat import ChatRequest
+from helexa.wire.completion import Head, Usage, choice
+
+
+@define(eq=False)
+class ChatWriter:
+    """Implements ``exchange.Writer``.
+
+    Args:
+        request: what is answered.
+        head: what every piece repeats.
+
+    Attributes:
+        prompt: the request's field with the messages.
+    """
+
+    _request: ChatRequest
+    _head: Head
+    prompt: str = field(default="messages", init=False)
+
+    def begin(self, choices: int) -> bytes:
+        """The role of each."""
+        role = {"role": "assistant", "content": ""}
+        return b"".join(self._event(index, role) for index in range(choices))
+
+    def piece(self, index: int, piece: Piece) -> bytes:
+        """A delta."""
+        return self._event(index, delta_json(piece.delta), None, piece.entries)
+
+    def end(self, index: int, answer: Answer) -> bytes:
+        """An empty delta with the reason."""
+        return self._event(index, {}, answer.finish_reason, answer.last_entries(), answer.stop_string)
+
+    def usage(self, found: Usage) -> bytes:
+        """The chunk without choices."""
+        return sse.event(self._head.usage_chunk(found)) if self._request.include_usage else b""
+
+    def whole(self, pieces: Sequence[Sequence[Piece]], answers: Sequence[Answer], found: Usage) -> bytes:
+        """The body."""
+        choices = [self._choice(index, *each) for index, each in enumerate(zip(pieces, answers, strict=True))]
+        return sse.dumps(self._head.completion(choices, found))
+
+    def _choice(self, index: int, pieces: Sequence[Piece], answer: Answer) -> dict[str, Any]:
+        message = Message()
+        message.add(pieces)
+        assert answer.finish_reason is not None
+        asked = self._request.sampling.logprobs is not None
+        entries = [*message.entries, *answer.last_entries()] if asked else None
+        return choice(index, message.to_json(), answer.finish_reason, entries, answer.stop_string)
+
+    def _event(self, *chunk: Any) -> bytes:
+        return sse.event(self._head.chunk(*chunk))
 
 
 def delta_json(delta: Delta) -> dict[str, Any]:

@@ -37,7 +37,7 @@ async def run_neuron(topology: Topology, neuron: Neuron, ready_fd: int | None) -
         _log.warning("neuron.loopback_only", wanted=str(neuron.listen), reason=f"${topology.cortex.secret_env} not set")
     sock = bind(listen.host, listen.port, f"neurons.{neuron.name}.listen")
     host, _ = discover(), build_version()
-    pool = DevicePool(_devices(neuron, host), topology.actors.device_worker.restart)
+    pool = DevicePool(_devices(neuron, host), topology.actors.device_worker.restart, neuron.memory)
     service = Service(pool, lambda model: entry.source if (entry := topology.model(model)) else None)
     drain = Drain()
     stop = trio.Event()

@@ -277,6 +277,74 @@ def test_a_load_under_way_when_the_worker_dies_is_done_by_the_next(running: Runn
     running(check)
 
 
+def test_a_restart_brings_the_same_models_in_another_process(running: Running, model: str, llama: Path) -> None:
+    async def check(pool: DevicePool) -> None:
+        await pool.load("other", str(llama), "cpu")
+        before = worker(pool).pid
+        await pool.restart("cpu", force=False)
+        assert worker(pool).pid not in (None, before)
+        assert before is not None
+        assert not psutil.pid_exists(before)
+        for each in (model, "other"):
+            assert report(pool, each).status == "loaded"
+            await answers(pool, each)
+        (actor,) = (each for each in pool.actors() if each.name == "device-worker:cpu")
+        assert (actor.state, actor.restarts, actor.last_error) == ("running", 0, None)
+        await pool.unload("other")
+
+    running(check)
+
+
+def test_a_device_with_requests_is_restarted_by_force_only(running: Running, model: str) -> None:
+    async def check(pool: DevicePool) -> None:
+        generation = pool.submit(model, PROMPT, ENDLESS, "")
+        await generation.progress()
+        with pytest.raises(ApiError) as caught:
+            await pool.restart("cpu", force=False)
+        assert (caught.value.status, caught.value.code) == (409, "device_busy")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: pool.restart("cpu", force=True))
+            _, end = await read(generation)
+            assert (end.code, end.error) == ("upstream_error", "The engine worker of cpu is being restarted.")
+            with pytest.raises(ApiError, match="is recovering") as caught:
+                pool.submit(model, PROMPT, SHORT, "")
+            assert (caught.value.status, caught.value.retry_after) == (503, 2)
+        await answers(pool)
+
+    running(check)
+
+
+def test_two_restarts_at_once_are_one(running: Running, model: str) -> None:
+    async def check(pool: DevicePool) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: pool.restart("cpu", force=False))
+            await until(lambda: report(pool).status == "recovering")
+            with pytest.raises(ApiError) as caught:
+                await pool.restart("cpu", force=True)
+            assert caught.value.code == "device_busy"
+        await answers(pool)
+
+    running(check)
+
+
+def test_whoever_asks_for_a_restart_and_leaves_has_still_got_it(running: Running, model: str) -> None:
+    async def check(pool: DevicePool) -> None:
+        before = worker(pool).pid
+        with trio.move_on_after(0):
+            await pool.restart("cpu", force=False)
+        await until(lambda: report(pool).status == "loaded")
+        assert worker(pool).pid != before
+        await answers(pool)
+
+    running(check)
+
+
+def test_an_unknown_device_cannot_be_restarted(running: Running) -> None:
+    with pytest.raises(ApiError, match="this host has cpu, cpu:0") as caught:
+        running(lambda pool: pool.restart("cuda:9", force=True))
+    assert (caught.value.status, caught.value.code) == (404, "device_not_found")
+
+
 def test_a_worker_that_is_stopped_is_noticed_and_replaced(
     running: Running, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,7 +44,7 @@ def receive():
 hello = lambda version=VERSION: send(Hello(version, os.getpid(), "cpu", "0"))
 def load():
     model = receive().model
-    send(Loaded(model, 1, 100, 0.1))
+    send(Loaded(model, 1, 100, 0.1, 2, 3))
 """
 SERVE = "hello(); load(); "
 
@@ -361,6 +361,31 @@ async def test_a_failed_model_is_tried_again_by_the_next_process(script: Callabl
             nursery.cancel_scope.cancel()
 
 
+async def test_a_loaded_model_is_told_with_what_it_holds_and_how_much_it_can_do(script: Callable[[str], None]) -> None:
+    script(SERVE + "receive()")
+    worker = DeviceWorker("cpu")
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            await serving(nursery, worker)
+            (report,) = worker.reports()
+            assert (report.memory_mb, report.kv_mb, report.capacity) == (1, 2, 3)
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("memory", [None, 24 * 2**30])
+async def test_the_process_is_told_how_much_memory_its_models_may_have(
+    script: Callable[[str], None], memory: int | None
+) -> None:
+    script("hello(); load = receive(); send(LoadFailed(load.model, f'allowed {load.memory}')); receive()")
+    worker = DeviceWorker("cpu", memory=memory)
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_until_cancelled, worker)
+            with pytest.raises(ApiError, match=f"allowed {memory}$"):
+                await worker.load("m", "/m")
+            nursery.cancel_scope.cancel()
+
+
 async def test_heartbeats_tell_how_busy_a_model_is(script: Callable[[str], None]) -> None:
     script(
         SERVE + "send(Heartbeat(1, 0.0, False, [ModelLoad('m', 2, 3, 64, 10, 30, 900, 512, 4), ModelLoad('x', 1, 1)]),"
@@ -387,7 +412,7 @@ async def test_an_idle_worker_tells_of_its_cache_too_and_a_lost_one_does_not(scr
                 await trio.sleep(0.01)
             assert worker.reports()[0].kv == KvCache(64, 34, 30)
             await read(worker.submit("m", [1], SamplingParams(), ""))
-        assert worker.reports() == (ModelReport("m", "recovering", "cpu", 1, Limit(100, 99, 99)),)
+        assert worker.reports() == (ModelReport("m", "recovering", "cpu", 1, Limit(100, 99, 99), kv_mb=2, capacity=3),)
 
 
 async def test_a_choice_that_was_never_asked_for_is_a_broken_worker(script: Callable[[str], None]) -> None:
@@ -462,4 +487,36 @@ async def test_a_load_of_one_that_never_starts_ends(script: Callable[[str], None
             await nursery.start(pool.run)
             with pytest.raises(ApiError, match="exited with code 1"):
                 await pool.load("m", "/m", None)
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_restart_gives_a_worker_beyond_help_another_chance(script: Callable[[str], None]) -> None:
+    script("hello(); receive(); sys.exit(7)")
+    pool = DevicePool(["cpu"], NEVER)
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(pool.run)
+            with pytest.raises(ApiError, match="exited with code 7"):
+                await pool.load("m", "/m", None)
+            script(SERVE + "receive()")
+            await pool.restart("cpu", force=False)
+            (report,) = pool.reports()
+            assert (report.status, report.error) == ("loaded", None)
+            await pool.load("m", "/m", None)
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_device_that_loads_a_model_is_restarted_by_force_only(script: Callable[[str], None]) -> None:
+    script("hello(); receive(); receive()")
+    pool = DevicePool(["cpu"], NEVER)
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(pool.run)
+            nursery.start_soon(pool.load, "m", "/m", None)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(ApiError, match="loads a model"):
+                await pool.restart("cpu", force=False)
+            script(SERVE + "receive()")
+            await pool.restart("cpu", force=True)
+            assert pool.reports()[0].status == "loaded"
             nursery.cancel_scope.cancel()

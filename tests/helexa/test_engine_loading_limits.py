@@ -13,9 +13,10 @@ from checkpoints import LLAMA_CONTEXT
 from engine_runs import NAME, Bench, assert_idle, generate, greedy, load, prompt, reference
 from structlog.testing import capture_logs
 
-from helexa.engine import loading
+from helexa.engine import files, loading
 from helexa.engine.core import Engine
 from helexa.engine.loading import LoadedModel, LoadError, load_model
+from helexa.engine.memory import MIB
 from helexa.engine.protocol import ModelLoad
 from helexa.engine.runner import PagedRunner
 from helexa.engine.stateful import StatefulRunner
@@ -115,6 +116,59 @@ def test_warming_up_leaves_no_trace(llama: Path, model: str) -> None:
     bench = Bench.of(found)
     bench.submit("r", [0] * 40, greedy(2))  # the ids that it warms up with
     assert bench.run().ends["r", 0].cached_tokens == 0
+
+
+# Memory that a neuron's models may have together
+
+
+def weights_of(directory: Path) -> int:
+    """Bytes, with buffers that no file has."""
+    return loading._weights(loading._read(directory))
+
+
+def test_what_a_model_and_its_cache_hold_is_told(llama: Path) -> None:
+    model = load_model(str(llama), "cpu", running=5)
+    assert model.memory_mb == -(-weights_of(llama) // MIB)
+    assert model.kv_mb == -(-model.blocks * BLOCK_BYTES // MIB)
+
+
+def test_a_cache_gets_its_share_of_what_the_weights_leave(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "HOST_SHARE", 0.5)
+    weights = weights_of(llama)
+    assert load_model(str(llama), "cpu", memory=weights + 2 * 7 * BLOCK_BYTES).blocks == 7
+    plenty = load_model(str(llama), "cpu", memory=2**40)
+    assert plenty.blocks == load_model(str(llama), "cpu").blocks, "not more than the machine has"
+
+
+def test_weights_larger_than_what_is_left_are_not_even_read(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = files.weights_bytes(llama)
+    monkeypatch.setattr(loading, "_read", None)
+    with pytest.raises(LoadError) as caught:
+        load_model(str(llama), "cpu", memory=weights - 1)
+    needed, left = -(-weights // MIB), (weights - 1) // MIB
+    assert str(caught.value) == (
+        f"its weights need {needed} MiB, and of the memory its neuron may use, {left} MiB are left"
+    )
+
+
+def test_weights_that_turn_out_larger_than_their_files_are_refused_as_well(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = weights_of(llama)
+    monkeypatch.setattr(files, "weights_bytes", lambda _: 0)
+    with pytest.raises(LoadError, match="its weights need"):
+        load_model(str(llama), "cpu", memory=weights - 1)
+
+
+def test_weights_that_leave_nothing_for_a_cache_are_told_with_both_numbers(llama: Path) -> None:
+    with pytest.raises(LoadError, match="0 MiB are left for its KV cache, too little for 16 tokens, which need 1 MiB"):
+        load_model(str(llama), "cpu", memory=weights_of(llama))
+
+
+def test_files_that_are_broken_are_told_as_without_a_limit(copy: Path) -> None:
+    (copy / "model.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(LoadError, match="Safetensor"):
+        load_model(str(copy), "cpu", memory=2**30)
 
 
 # Models that are not paged

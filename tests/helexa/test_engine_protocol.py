@@ -55,12 +55,13 @@ SAMPLING = SamplingParams(
 EXAMPLES: dict[str, Frame] = {
     "hello": Hello(1, 4711, "cuda:0", "2.13.0"),
     "load": Load("org/model", "/models/m"),
+    "load-memory": Load("org/model", "/models/m", 24 * 2**30),
     "unload": Unload("org/model"),
     "submit": Submit("cpu/1", "org/model", [1, 2, 300_000], SAMPLING, "team", -1),
     "submit-defaults": Submit("cpu/2", "org/model", [0]),
     "abort": Abort("cpu/1"),
     "abort-choice": Abort("cpu/1", 1),
-    "loaded": Loaded("org/model", 1200, 32_768, 1.5),
+    "loaded": Loaded("org/model", 1200, 32_768, 1.5, 800, 64),
     "load-failed": LoadFailed("org/model", "OSError: naïve"),
     "unloaded": Unloaded("org/model"),
     "tokens": Tokens(12, [TokenDelta("cpu/1", [5]), TokenDelta("cpu/2", [6, 7])]),
@@ -92,11 +93,11 @@ SAMPLINGS = st.builds(
 LOGPROBS = st.builds(TokenLogprob, NUMBER, st.lists(st.tuples(INTEGER, NUMBER), max_size=3))
 FRAMES: st.SearchStrategy[Frame] = st.one_of(
     st.builds(Hello, INTEGER, INTEGER, TEXT, TEXT),
-    st.builds(Load, TEXT, TEXT),
+    st.builds(Load, TEXT, TEXT, st.none() | INTEGER),
     st.builds(Unload, TEXT),
     st.builds(Submit, TEXT, TEXT, IDS, SAMPLINGS, TEXT, INTEGER),
     st.builds(Abort, TEXT, st.none() | INTEGER),
-    st.builds(Loaded, TEXT, INTEGER, INTEGER, NUMBER),
+    st.builds(Loaded, TEXT, INTEGER, INTEGER, NUMBER, INTEGER, INTEGER),
     st.builds(LoadFailed, TEXT, TEXT),
     st.builds(Unloaded, TEXT),
     st.builds(

@@ -14,7 +14,8 @@ from attrs import define, field
 from engine_runs import PATIENCE, greedy, prompt
 from llguidance import LLMatcher
 
-from helexa.engine import constraints, loading
+from helexa.engine import constraints, files, loading
+from helexa.engine.memory import MIB
 from helexa.engine.native import NativeNetwork
 from helexa.engine.protocol import (
     Abort,
@@ -141,6 +142,41 @@ def test_a_load_that_fails_keeps_no_memory(
     (failed,) = inside.said()
     assert isinstance(failed, LoadFailed)
     assert [each() for each in found] == [None]
+
+
+def test_what_is_loaded_is_told_with_what_it_holds(inside: Inside, llama: Path) -> None:
+    inside.do(Load("other", str(llama)))
+    (loaded,) = inside.said()
+    model = inside.worker._engines["other"].model
+    assert isinstance(loaded, Loaded)
+    assert (loaded.memory_mb, loaded.kv_mb) == (model.memory_mb, model.kv_mb)
+    assert loaded.capacity == inside.worker._budget.running
+
+
+def test_a_cache_of_few_blocks_holds_few_sequences(inside: Inside, llama: Path) -> None:
+    model = inside.worker._engines["m"].model
+    memory = (model.memory_mb + model.kv_mb) * MIB + files.weights_bytes(llama) + 4 * 3.5 * 8192
+    inside.do(Load("other", str(llama), int(memory)))
+    (loaded,) = inside.said()
+    assert isinstance(loaded, Loaded)
+    assert loaded.capacity == inside.worker._engines["other"].model.blocks == 3
+
+
+def test_models_share_the_memory_that_all_may_have(inside: Inside, llama: Path) -> None:
+    model = inside.worker._engines["m"].model
+    used = model.memory_mb + model.kv_mb
+    inside.do(Load("other", str(llama), used * MIB + 1))
+    (failed,) = inside.said()
+    assert isinstance(failed, LoadFailed)
+    assert "of the memory its neuron may use, 0 MiB are left" in failed.error
+    inside.do(Unload("m"), Load("other", str(llama), used * MIB + 1))
+    assert isinstance(inside.said()[-1], Loaded)
+
+
+def test_a_model_that_is_loaded_anew_makes_room_for_itself(inside: Inside, llama: Path) -> None:
+    model = inside.worker._engines["m"].model
+    inside.do(Load("m", str(llama), (model.memory_mb + model.kv_mb) * MIB))
+    assert isinstance(inside.said()[-1], Loaded)
 
 
 def test_unload_does_not_wait_for_a_grammar_that_compiles(inside: Inside, gate: threading.Event) -> None:

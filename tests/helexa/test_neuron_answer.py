@@ -20,7 +20,7 @@ THOUGHT = "<think>\nHmm, how\n</think>\n\nHello"
 
 
 def cost(answer: Answer) -> Usage:
-    return usage(11, [answer])
+    return usage(11, [answer], 1)
 
 
 def test_text_comes_out_as_it_was_tokenized(text: ChatTokenizer) -> None:
@@ -251,7 +251,8 @@ def test_what_several_choices_cost(text: ChatTokenizer) -> None:
         answer.finish("stop", cached_tokens=16 * count)
     block = len(text.encode("<think>a</think>"))
     total = 3 * block + sum(len(text.encode("b" * count)) for count in (1, 2, 3))
-    assert usage(40, answers) == Usage(40, total, 3 * block, 16)
+    assert usage(40, answers, 3) == Usage(40, total, 3 * block, 16)
+    assert usage(40, answers, 1) == Usage(40, total, 3 * block, 16 + 32 + 48)
 
 
 @pytest.mark.parametrize(

@@ -89,8 +89,13 @@ async def test_a_stop_string_ends_its_own_choice_and_the_others_go_on(
     assert engines.submitted[0].aborts == [0]
     if stream:
         contents = {index: content_of(chunks) for index, chunks in choices_of(call).items()}
+        assert {index: chunks[-1].get("stop_reason") for index, chunks in choices_of(call).items()} == {
+            0: "world",
+            1: None,
+        }
     else:
         found = answer(call)
+        assert [each.get("stop_reason") for each in found["choices"]] == ["world", None]
         contents = {each["index"]: each["message"]["content"] for each in found["choices"]}
         assert found["usage"]["prompt_tokens_details"] == {"cached_tokens": 32}
         assert {each["finish_reason"] for each in found["choices"]} == {"stop"}

@@ -38,6 +38,7 @@ def port(qwen: Path, llama: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     sources = {"q": qwen, "l": llama, "broken": broken}
     models = "".join(f'[[models]]\nid = "{name}"\nsource = "path:{path}"\n' for name, path in sources.items())
     neuron = f'[[neurons]]\nname = "n"\nlisten = "127.0.0.1:{port}"\ndevices = ["cpu"]\npreload = ["broken", "q"]\n'
+    neuron += 'memory = "64MiB"\n'
     topology.write_text(neuron + models)
     command = [sys.executable, "-m", "helexa", "neuron", str(topology), "--name", "n"]
     environment = {key: value for key, value in os.environ.items() if key != "HELEXA_SECRET"}
@@ -121,7 +122,11 @@ def test_models(http: httpx.Client) -> None:
         models["q"].memory_mb,
         fleet.Limit(QWEN_CONTEXT, QWEN_CONTEXT - 1, QWEN_CONTEXT - 1),
         ("chat", "tool_call", "reasoning"),
+        kv_mb=models["q"].kv_mb,
+        capacity=models["q"].capacity,
     )
+    assert min(models["q"].memory_mb, models["q"].kv_mb, models["q"].capacity) > 0
+    assert models["q"].kv_mb <= 64 // 4, "a share of what the topology allows"
     assert "SafetensorError" in (models["broken"].error or "")
 
 
@@ -344,6 +349,48 @@ def test_requests_beside_each_other_get_what_they_get_alone(http: httpx.Client) 
     with ThreadPoolExecutor(len(messages)) as threads:
         together = list(threads.map(lambda each: content(http, messages=each, max_tokens=12), messages))
     assert together == alone
+
+
+def test_a_text_is_continued_as_its_tokens_are(http: httpx.Client, text: ChatTokenizer) -> None:
+    fields = {"model": "q", "temperature": 0, "max_tokens": 12}
+    ids = text.encode("Hello, how")
+    given = http.post("/v1/completions", json={**fields, "prompt": ["Hello, how", "quick"]}).json()["choices"]
+    (other,) = http.post("/v1/completions", json={**fields, "prompt": ids}).json()["choices"]
+    assert [choice["index"] for choice in given] == [0, 1]
+    assert given[0]["text"] == other["text"] != given[1]["text"]
+    response = http.post("/v1/completions", json={**fields, "prompt": ["Hello, how", "quick"], "stream": True})
+    streamed = {0: "", 1: ""}
+    for event in sse_events(response.text)[:-1]:
+        assert isinstance(event, dict)
+        for choice in event["choices"]:
+            streamed[choice["index"]] += choice["text"]
+    assert streamed == {choice["index"]: choice["text"] for choice in given}
+
+
+def test_an_estimate_is_what_a_load_then_holds(http: httpx.Client) -> None:
+    (found,) = http.post("/models/estimate", json={"models": [{"model": "q"}]}).json()["models"]
+    models = {model.id: model for model in fleet.from_json(http.get("/models").content, fleet.ModelList).models}
+    assert found["weights_mb"] == models["q"].memory_mb
+    assert 0 < found["kv_mb"] <= models["q"].kv_mb
+
+
+def test_a_chat_s_tokens_can_be_counted_beforehand(http: httpx.Client) -> None:
+    found = http.post("/tokenize", json={"model": "q", "messages": HELLO}).json()
+    assert found["count"] == len(found["tokens"]) == chat(http)["usage"]["prompt_tokens"]
+    assert found["max_model_len"] == QWEN_CONTEXT
+
+
+def test_a_restarted_device_answers_as_before(http: httpx.Client) -> None:
+    before = content(http)
+    with http.stream("POST", CHAT, json=body(stream=True, **ENDLESS)) as response:
+        pieces = response.iter_bytes()
+        next(pieces)
+        refused = http.post("/devices/cpu/restart")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "device_busy")
+    wait_until(lambda: running(http) == 0, 5, "no running sequence")
+    restarted = fleet.from_json(http.post("/devices/cpu/restart").content, fleet.ModelList).models
+    assert {model.id: model.status for model in restarted} == {"broken": "failed", "q": "loaded"}
+    assert content(http) == before
 
 
 def test_a_foreign_host_name_is_refused(http: httpx.Client) -> None:

@@ -9,6 +9,7 @@ from actors.generation import LiveGeneration
 from helexa.engine.protocol import TokenLogprob
 from helexa.neuron.ports import End
 from helexa.wire import errors
+from helexa.wire.errors import ApiError
 from helexa.wire.fleet import ActorReport, Limit, ModelReport
 from helexa.wire.sampling import SamplingParams
 
@@ -67,6 +68,7 @@ class FakeEngines:
     models: dict[str, ModelReport] = field(factory=dict)
     loads: list[tuple[str, str, str | None]] = field(factory=list)
     submitted: list[Submitted] = field(factory=list)
+    restarts: list[tuple[str, bool]] = field(factory=list)
     gate: trio.Event | None = None
     broken: dict[str, str] = field(factory=dict)
     on_submit: Callable[[Submitted], None] = lambda _: None
@@ -94,6 +96,11 @@ class FakeEngines:
         self.models[model] = evolve(
             report, status=status, limit=Limit(self.context, self.context - 1, self.context - 1)
         )
+
+    async def restart(self, device: str, *, force: bool) -> None:
+        if device != "cpu":
+            raise ApiError(404, "No such device.", "invalid_request_error", "device_not_found")
+        self.restarts.append((device, force))
 
     async def unload(self, model: str) -> None:
         if self.models.pop(model, None) is None:

@@ -19,6 +19,7 @@ from helexa.web.server import Drain
 from helexa.wire.fleet import DeviceInfo, Discovery
 
 CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
@@ -29,6 +30,10 @@ def app_of(service: Service, drain: Drain, secret: str | None = None) -> Front:
 
 def ask(**fields: Any) -> Call:
     return Call.post(CHAT, orjson.dumps({"model": "m", "messages": HELLO, **fields}))
+
+
+def complete(**fields: Any) -> Call:
+    return Call.post(COMPLETIONS, orjson.dumps({"model": "m", "prompt": "Hello", **fields}))
 
 
 async def play(app: Front, call: Call, engines: FakeEngines, *scripts: Callable[[Submitted], None]) -> Call:

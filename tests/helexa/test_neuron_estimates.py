@@ -1,0 +1,220 @@
+"""What models would need: from real files, from a cache of Hugging Face's, and from a network that does not answer."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+import trio
+from checkpoints import LLAMA_CONTEXT, QWEN_CONTEXT
+from http_parts import Call
+
+from helexa import tiny
+from helexa.engine import files
+from helexa.engine.memory import MIB
+from helexa.neuron import estimates
+from helexa.web.front import Front
+from helexa.wire.fleet import Estimate, EstimateList, LoadRequest, from_json
+
+TOKEN_BYTES = 2 * 2 * (16 + 16) * 4
+"""Of the small models: layers, heads, key and value, float32."""
+COMMIT = "0" * 40
+
+
+def mib(size: int) -> int:
+    return -(-size // MIB)
+
+
+async def estimate(model: str, source: str | None) -> Estimate:
+    (found,) = (await estimates.estimate([LoadRequest(model, source)], lambda _: None)).models
+    return found
+
+
+@pytest.fixture
+def copy(qwen: Path, tmp_path: Path) -> Path:
+    """A checkpoint that the test may spoil."""
+    return shutil.copytree(qwen, tmp_path / "copy")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache of Hugging Face's, and no network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def cache(hub: Path, model: str, files_of: Path) -> Path:
+    """Put a model into the cache, as a download would."""
+    repository = hub / f"models--{model.replace('/', '--')}"
+    snapshot = repository / "snapshots" / COMMIT
+    shutil.copytree(files_of, snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    return snapshot
+
+
+# from files
+
+
+async def test_a_directory_is_estimated_by_its_files(qwen: Path) -> None:
+    expected = Estimate("m", mib(files.weights_bytes(qwen)), mib(QWEN_CONTEXT * TOKEN_BYTES))
+    assert await estimate("m", f"path:{qwen}") == expected
+
+
+async def test_a_short_context_needs_less(llama: Path) -> None:
+    assert (await estimate("m", f"path:{llama}")).kv_mb == mib(LLAMA_CONTEXT * TOKEN_BYTES)
+
+
+async def test_a_long_context_is_estimated_by_what_is_worth_serving(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 2**20}))
+    assert (await estimate("m", f"path:{copy}")).kv_mb == mib(4096 * TOKEN_BYTES)
+
+
+async def test_half_precision_halves_both(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    del config["layer_types"]
+    (copy / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16", "num_hidden_layers": 64}))
+    found = await estimate("m", f"path:{copy}")
+    assert found.kv_mb == mib(QWEN_CONTEXT * TOKEN_BYTES * 32 // 2)
+
+
+async def test_the_bundled_model() -> None:
+    found = await estimate(tiny.MODEL_ID, "helexa")
+    assert (found.error, found.weights_mb) == (None, 8)
+    assert found.kv_mb > 0
+
+
+async def test_the_catalogue_s_source_fills_in_and_the_order_is_kept(qwen: Path) -> None:
+    wanted = [LoadRequest("ghost"), LoadRequest("q"), LoadRequest("gone", "path:/nowhere"), LoadRequest("q")]
+    found = await estimates.estimate(wanted, {"q": f"path:{qwen}"}.get)
+    assert [each.model for each in found.models] == ["ghost", "q", "gone", "q"]
+    assert [each.error is None for each in found.models] == [False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (None, "it is not in the catalogue, and no source is given"),
+        ("path:/nowhere", "'/nowhere' has no config.json; a model directory is expected."),
+        ("s3://bucket", "unknown source 's3://bucket'; use 'helexa', 'huggingface' or 'path:/…'."),
+        ("helexa", f"'m' is not bundled with helexa; '{tiny.MODEL_ID}' is."),
+    ],
+)
+async def test_what_cannot_be_loaded_is_told_with_the_reason(source: str | None, reason: str) -> None:
+    assert await estimate("m", source) == Estimate("m", error=reason)
+
+
+async def test_a_directory_that_holds_no_model(copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    assert (await estimate("m", f"path:{copy}")).error == "it has no safetensors file"
+
+
+@pytest.mark.parametrize("config", ["{", '{"model_type": "unheard-of"}', "{}", '{"model_type": "timm_wrapper"}'])
+async def test_a_configuration_that_nobody_can_run(copy: Path, config: str) -> None:
+    (copy / "config.json").write_text(config)
+    found = await estimate("m", f"path:{copy}")
+    assert found.weights_mb == found.kv_mb == 0
+    assert "config" in (found.error or "")
+    assert "\n" not in (found.error or "")
+
+
+# Hugging Face
+
+
+async def test_a_model_in_the_cache_needs_no_network(hub: Path, qwen: Path) -> None:
+    cache(hub, "org/model", qwen)
+    found = await estimate("org/model", "huggingface")
+    assert found == Estimate("org/model", mib(files.weights_bytes(qwen)), mib(QWEN_CONTEXT * TOKEN_BYTES))
+
+
+@pytest.mark.parametrize("model", ["nobody/nothing", "../../etc", "a/b/c"])
+async def test_a_model_that_nothing_is_known_of_may_still_be_loaded(hub: Path, model: str) -> None:
+    assert await estimate(model, "huggingface") == Estimate(model)
+
+
+async def test_a_half_fetched_model_is_asked_for(hub: Path, qwen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = cache(hub, "org/model", qwen)
+    (snapshot / "model.safetensors").unlink()
+    asked = tell(monkeypatch, {"model.safetensors": 5 * MIB, "config.json": 10})
+    found = await estimate("org/model", "huggingface")
+    assert found == Estimate("org/model", 5, mib(QWEN_CONTEXT * TOKEN_BYTES))
+    assert asked == ["org/model"]
+
+
+def tell(monkeypatch: pytest.MonkeyPatch, sizes: dict[str, int]) -> list[str]:
+    """Have Hugging Face tell these sizes of any model; whom it was asked about."""
+    asked: list[str] = []
+
+    def model_info(_: Any, model: str, **__: Any) -> Any:
+        asked.append(model)
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name, size=size) for name, size in sizes.items()])
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", model_info)
+    return asked
+
+
+async def test_a_network_that_never_answers_costs_five_seconds_for_all_together(
+    hub: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def never(work: Any, *args: Any, **_: Any) -> Any:
+        return await trio.sleep_forever() if work is estimates._there else work(*args)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", never)
+    start = trio.current_time()
+    found = await estimates.estimate([LoadRequest(f"org/{n}", "huggingface") for n in range(50)], lambda _: None)
+    assert trio.current_time() - start == estimates.PATIENCE_SECONDS
+    assert found == EstimateList(tuple(Estimate(f"org/{n}") for n in range(50)))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({"model.safetensors": 7, "config.json": 100}, 7),
+        (
+            {
+                "model-00001-of-00002.safetensors": 3,
+                "model-00002-of-00002.safetensors": 4,
+                "consolidated.safetensors": 7,
+            },
+            7,
+        ),
+        ({"weights.safetensors": 5, "onnx/weights.safetensors": 50}, 5),
+        ({"pytorch_model.bin": 5}, 0),
+    ],
+)
+def test_of_a_repository_only_what_would_be_read_counts(sizes: dict[str, int], expected: int) -> None:
+    assert estimates.remote_weights(sizes) == expected
+
+
+# over HTTP
+
+
+async def test_estimates_over_http(app: Front, qwen: Path) -> None:
+    body = {"models": [{"model": "m"}, {"model": "n", "source": f"path:{qwen}"}, {"model": "ghost"}]}
+    call = await Call.post("/models/estimate", orjson.dumps(body)).run(app)
+    assert call.status == 200, call.answer
+    known, given, ghost = from_json(call.answer, EstimateList).models
+    assert known.weights_mb == given.weights_mb > 0
+    assert "catalogue" in (ghost.error or "")
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        (b"", "invalid_json", None),
+        (b"{}", "missing_required_parameter", "models"),
+        (b'{"models": {}}', "invalid_value", "models"),
+        (b'{"models": [7]}', "invalid_value", "models"),
+        (b'{"models": [{"model": "m"}, {}]}', "missing_required_parameter", "models[1].model"),
+        (b'{"models": [{"model": "m", "source": 7}]}', "invalid_value", "models[0].source"),
+        (b'{"models": [' + b'{"model": "m"},' * 1024 + b'{"model": "m"}]}', "invalid_value", "models"),
+    ],
+)
+async def test_estimates_that_are_refused(app: Front, body: bytes, code: str, param: str | None) -> None:
+    call = await Call.post("/models/estimate", body).run(app)
+    assert (call.status, call.error["code"], call.error["param"]) == (400, code, param)
