@@ -56,3 +56,7 @@ bench-engine-http *arguments:
 # requests per second of the gateway beside a bare server, in one run
 bench-gateway *arguments:
     {{ python }} benchmarks/gateway.py {{ arguments }}
+
+# microseconds of a routing decision in a fleet of 200 neurons and 1,000 models
+bench-routing *arguments:
+    {{ python }} benchmarks/routing.py {{ arguments }}

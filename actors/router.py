@@ -1,101 +1,148 @@
-"""Owns the fleet state: takes what the poller sees, grants requests a place at a node.
+"""Owns the fleet's state: takes what the poller sees, grants requests a place at a node, has models loaded for them.
 
 One owner, no locks. Asking it is a plain call, answered between two steps of its loop, rather than a message to it: the
-answer is always at hand, and a mailbox round trip per request would cost more than all of routing.
+answer is always at hand where the model is loaded, and a mailbox round trip per request would cost more than all of
+routing. Only a request whose model has to be loaded first waits.
 """
 
-from collections.abc import Callable, Collection, Mapping
-from typing import NoReturn
+from collections.abc import Callable
+from time import time
 
 import structlog
 import trio
-from attrs import evolve, frozen
 
 from actors.actor import Actor
+from actors.bell import Bell
+from actors.control import NeuronControl
+from actors.loads import Loads
 from actors.mailbox import Mailbox
-from helexa.cortex.fleet import Fleet, Node, Sighting
-from helexa.cortex.policy import Refusal, Route, resolve
+from config import Topology
+from helexa.cortex.fleet import Fleet
+from helexa.cortex.policy import ColdLoad, LoadingTooLong, NoFeasibleNeuron, Refusal, Route, Wait, Wanted
 from helexa.cortex.ports import Grant
+from helexa.cortex.state import Happening, NodeDown, NodeUp, Sight, State
+from helexa.wire.fleet import Activation
 
 _log = structlog.get_logger()
-
-
-@frozen
-class NodeUp:
-    """A neuron answered."""
-
-    node: str
-    sighting: Sighting
-
-
-@frozen
-class NodeDown:
-    """A neuron did not answer, or not as a neuron does."""
-
-    node: str
-    error: str
-
-
-Sight = NodeUp | NodeDown
+Publish = Callable[[Happening], None]
 
 
 class Router(Actor):
-    """The fleet state and its one writer. Implements ``ports.Routes``.
+    """The fleet's state and its one writer. Implements ``ports.Routes``.
 
     Args:
-        endpoints: base URL by node name, in the topology's order.
-        catalogue: model ids of the topology.
-        aliases: alias to model id.
+        topology: what is to be.
+        secret: the fleet secret, if there is one.
+        publish: hears of everything that happens.
+        clock: seconds, monotonic.
     """
 
     def __init__(
-        self, endpoints: Mapping[str, str], catalogue: Collection[str] = (), aliases: Mapping[str, str] | None = None
+        self,
+        topology: Topology,
+        secret: str | None = None,
+        publish: Publish = lambda _: None,
+        clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.name = "router"
         self.mailbox: Mailbox[Sight] = Mailbox(self.name, capacity=1024)
-        nodes = {name: Node(name, endpoint) for name, endpoint in endpoints.items()}
-        self._fleet = Fleet(nodes, tuple(catalogue), dict(aliases or {}))
+        self.state = State(topology, clock)
+        self.changed = Bell()
+        self._publish = publish
+        self._nursery: trio.Nursery | None = None
         self._pokes: dict[str, Callable[[], None]] = {}
+        self._control = NeuronControl(secret)
+        self.loads = Loads(self.state, self._control, self.tell, self.changed, self.suspect)
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
-        """Take sightings for ever."""
-        task_status.started()
-        while True:
-            self.see(await self.mailbox.receive())
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take sightings for ever. Loads under way end with it; whoever waits for one has it begun again."""
+        async with self._control, trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self.changed.ring()  # for those who have been waiting for it to run again
+            try:
+                task_status.started()
+                while True:
+                    self.see(await self.mailbox.receive())
+            finally:
+                self._nursery = None
 
     def see(self, sight: Sight) -> None:
         """Change the state by one sighting."""
-        before = self._fleet.nodes[sight.node]
-        match sight:
-            case NodeUp(node, sighting):
-                after = evolve(before, up=True, sighting=sighting, error=None)
-                if not before.up and before.sighting is not None:
-                    _log.info("node.up", node=node, endpoint=before.endpoint)
-            case NodeDown(node, error):
-                after = evolve(before, up=False, error=error)
-                if before.up:
-                    _log.warning("node.down", node=node, endpoint=before.endpoint, error=error)
-        self._put(after)
+        before = self._activation(sight.node)
+        happened = self.state.see(sight)
+        for each in happened:
+            self.tell(each)
+        news = isinstance(sight, NodeUp) and self.loads.looked(sight.node, sight.asked_at)
+        if happened or news or self._activation(sight.node) != before:
+            self.changed.ring()
 
-    def on_poke(self, node: str, poke: Callable[[], None]) -> None:
-        """Call ``poke`` when a request found something odd about the node."""
-        self._pokes[node] = poke
+    def _activation(self, node: str) -> Activation | None:
+        """How far a node's start-up loads have come: one that failed may be in no report of a model."""
+        known = self.state.fleet.nodes.get(node)
+        return known.sighting.activation if known is not None and known.sighting is not None else None
+
+    def tell(self, happening: Happening) -> None:
+        """Log what happened, and publish it."""
+        log = _log.warning if happening.kind in ("node.down", "model.load_failed") else _log.info
+        log(happening.kind, **happening.data)
+        self._publish(happening)
+
+    def on_poke(self, node: str, poke: Callable[[], None] | None) -> None:
+        """Call ``poke`` when a request found something odd about the node; ``None``: no longer."""
+        if poke is None:
+            self._pokes.pop(node, None)
+        else:
+            self._pokes[node] = poke
 
     def fleet(self) -> Fleet:
-        """The state now; a value, so it stays as it is."""
-        return self._fleet
+        """The state now."""
+        return self.state.fleet
 
-    def grant(self, name: str, avoid: Collection[str] = ()) -> Grant | Refusal:
-        """A place for one request of the model or alias ``name``."""
-        decision = resolve(self._fleet, name, avoid)
-        if not isinstance(decision, Route):
-            return decision
-        self._count(decision, 1)
-        return Grant(decision)
+    def wants_prefixes(self, name: str) -> bool:
+        """Whether more than one node holds the model."""
+        fleet = self.state.fleet
+        return len(fleet.holders.get(fleet.resolve(name), ())) > 1
+
+    async def acquire(self, wanted: Wanted) -> Grant | Refusal:
+        """A place for one request; see ``ports.Routes``. Without a checkpoint where the model is loaded."""
+        deadline = None
+        while True:
+            decision = self.state.decide(wanted)
+            if isinstance(decision, Route):
+                self.state.open(decision, wanted.prefixes)
+                return Grant(decision)
+            decision = self._act_on(decision)
+            if not isinstance(decision, Wait):
+                return decision
+            now = trio.current_time()
+            if deadline is None:
+                deadline = now + self.state.fleet.topology.cortex.load_timeout
+            if now >= deadline:
+                return LoadingTooLong(decision.model, decision.reason)
+            await self.changed.wait_until(min(deadline, decision.until or deadline))
+
+    def _act_on(self, decision: ColdLoad | Wait | Refusal) -> Wait | Refusal:
+        """Begin what is to be begun; do not refuse for a lack of memory that may be over."""
+        if isinstance(decision, ColdLoad):
+            return self.begin(decision)
+        if isinstance(decision, NoFeasibleNeuron) and (until := self.loads.outdated()) is not None:
+            return Wait(decision.model, "how much memory is free is being looked at", until)
+        return decision
+
+    def begin(self, plan: ColdLoad) -> Wait:
+        """Start a load, unless something has to be waited for first."""
+        if self._nursery is None:
+            return Wait(plan.model, "the router is starting anew")
+        if (until := self.loads.outdated(plan.node)) is not None:
+            return Wait(plan.model, f"how much memory is free on {plan.node} is being looked at", until)
+        self._nursery.start_soon(self.loads.run, plan, self.loads.begin(plan))
+        return Wait(plan.model, f"it is being loaded on {plan.node}")
 
     def release(self, grant: Grant) -> None:
         """Give the place back."""
-        self._count(grant.route, -1)
+        at = (grant.route.node, grant.route.model)
+        if self.state.close(grant.route) and at in self.state.fleet.draining:
+            self.changed.ring()
 
     def unreachable(self, node: str, error: str) -> None:
         """A request could not connect: the node is down until the poller sees it again."""
@@ -107,10 +154,11 @@ class Router(Actor):
         if (poke := self._pokes.get(node)) is not None:
             poke()
 
-    def _count(self, route: Route, change: int) -> None:
-        node = self._fleet.nodes[route.node]
-        count = node.in_flight.get(route.model, 0) + change
-        self._put(evolve(node, in_flight={**node.in_flight, route.model: count}))
+    def apply(self, topology: Topology) -> None:
+        """Have another topology in force, from now on."""
+        self.state.apply(topology, time())
+        self.changed.ring()
 
-    def _put(self, node: Node) -> None:
-        self._fleet = evolve(self._fleet, nodes={**self._fleet.nodes, node.name: node})
+    def reject(self, problems: tuple[str, ...]) -> None:
+        """Remember what is wrong with the topology's latest edit."""
+        self.state.reject(problems)

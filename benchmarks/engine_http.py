@@ -22,7 +22,7 @@ from time import monotonic, perf_counter
 import httpx
 import torch
 import trio
-from gateway import free_port, receive
+from gateway import free_port
 from shapes import SHAPES, checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,10 +102,17 @@ async def client(port: int, jobs: list[Job], counts: list[int]) -> None:
             await stream.send_all(request(job))
             data = b""
             while b"data: [DONE]" not in data[-64:]:
-                data += await receive(stream)
+                data += await _receive(stream)
         if b'"completion_tokens":' not in data:
             raise SystemExit(f"unexpected answer: {data[-400:]!r}")
         counts.append(int(data.rpartition(b'"completion_tokens":')[2].partition(b",")[0]))
+
+
+async def _receive(stream: trio.SocketStream) -> bytes:
+    data = bytes(await stream.receive_some())
+    if not data:
+        raise SystemExit("the server closed a connection in the middle of the run")
+    return data
 
 
 async def through_http(port: int, jobs: list[list[Job]]) -> float:

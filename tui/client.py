@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote, urlencode
 
 import httpx
 import orjson
@@ -14,17 +15,34 @@ DEFAULT_URL = "http://127.0.0.1:31313"
 CONNECT_SECONDS = 5.0
 
 
-_DIRECT: dict[str, httpx.BaseTransport | None] = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
+_DIRECT: dict[str, None] = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
 """Never asked through a proxy that the environment names: there, these names mean the proxy's own machine."""
 
 
 _NOBODY_THERE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, UnicodeError)
-_FAILURES = (httpx.HTTPError, UnicodeError)
+FAILURES = (httpx.HTTPError, UnicodeError)
 """UnicodeError: a host name that no resolver would take."""
 
 
 class FleetError(Exception):
     """The fleet could not be asked, or answered with an error; the message is for the operator."""
+
+
+class TopologyRefusedError(FleetError):
+    """A topology is broken. ``problems`` as the fleet tells them: file, line, path, message and hint of each."""
+
+    def __init__(self, message: str, problems: list[dict[str, Any]]) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+
+def client_options(url: str, key: str | None) -> dict[str, Any]:
+    """What an httpx client of a fleet is made with; ``url`` with or without ``/v1``."""
+    # as bytes: httpx takes only ASCII in a str
+    headers = {b"authorization": b"Bearer " + os.fsencode(key)} if key else {}
+    timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
+    base_url = url.rstrip("/").removesuffix("/v1")
+    return {"base_url": base_url, "headers": headers, "timeout": timeout, "mounts": _DIRECT}
 
 
 class FleetClient:
@@ -39,14 +57,12 @@ class FleetClient:
     """
 
     def __init__(self, url: str = DEFAULT_URL, key: str | None = None) -> None:
-        self._url = url.rstrip("/").removesuffix("/v1")
-        # as bytes: httpx takes only ASCII in a str
-        headers = {b"authorization": b"Bearer " + os.fsencode(key)} if key else {}
-        timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
+        options = client_options(url, key)
+        self._url: str = options["base_url"]
         try:
-            self._client = httpx.Client(base_url=self._url, headers=headers, timeout=timeout, mounts=_DIRECT)
+            self._client = httpx.Client(**options)
         except (httpx.InvalidURL, ValueError) as error:
-            raise FleetError(f"cannot ask a fleet at '{url}': {error}.") from error
+            raise no_url(url, error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -77,37 +93,71 @@ class FleetClient:
             with self._client.stream("POST", "/v1/chat/completions", json=body) as response:
                 if not response.headers.get("content-type", "").startswith("text/event-stream"):
                     response.read()
-                    raise FleetError(_message(response))
+                    raise refusal(response)
                 yield from _deltas(response)
-        except _FAILURES as error:
-            raise FleetError(self._trouble(error)) from error
+        except FAILURES as error:
+            raise trouble(self._url, error) from error
+
+    def pin(self, model: str, node: str | None, *, pinned: bool) -> dict[str, Any]:
+        """Keep a model where it is loaded, or no longer; ``node`` for there only."""
+        return self._post(model_path(model, "pin"), orjson.dumps({"pinned": pinned, "node": node}))
+
+    def plan(self, text: bytes, name: str) -> dict[str, Any]:
+        """What a topology would change, and where its models would fit.
+
+        Args:
+            text: the file's.
+            name: what problems call it.
+
+        Raises:
+            TopologyRefusedError: it is broken.
+        """
+        return self._post(f"/fleet/plan?{urlencode({'name': name})}", text, "application/toml")
 
     def _list(self, path: str, key: str) -> list[dict[str, Any]]:
         response = self._ask(path)
-        found = _object(response).get(key)
+        found = read_object(response).get(key)
         if not isinstance(found, list):
-            raise FleetError(_message(response))
+            raise refusal(response)
         return found
 
     def _get(self, path: str) -> dict[str, Any]:
-        return _object(self._ask(path))
+        return read_object(self._ask(path))
 
     def _ask(self, path: str) -> httpx.Response:
         try:
             response = self._client.get(path, timeout=CONNECT_SECONDS)
-        except _FAILURES as error:
-            raise FleetError(self._trouble(error)) from error
+        except FAILURES as error:
+            raise trouble(self._url, error) from error
         if not response.is_success:
-            raise FleetError(_message(response))
+            raise refusal(response)
         return response
 
-    def _trouble(self, error: Exception) -> str:
-        if not isinstance(error, _NOBODY_THERE):
-            return f"the answer of {self._url} broke off: {error}."
-        return (
-            f"no fleet answers at {self._url} ({error}). Start one with 'helexa up', "
-            "or name another with --url or HELEXA_URL."
-        )
+    def _post(self, path: str, body: bytes, kind: str = "application/json") -> dict[str, Any]:
+        try:
+            response = self._client.post(path, content=body, headers={"content-type": kind})
+        except FAILURES as error:
+            raise trouble(self._url, error) from error
+        return read_object(response)
+
+
+def model_path(model: str, action: str) -> str:
+    """The path of ``load``, ``unload`` or ``pin`` of a model."""
+    return f"/fleet/models/{quote(model)}/{action}"
+
+
+def no_url(url: str, error: Exception) -> FleetError:
+    """What is no URL."""
+    return FleetError(f"cannot ask a fleet at '{url}': {error}.")
+
+
+def trouble(url: str, error: Exception) -> FleetError:
+    """A request that got no answer, or half of one."""
+    if not isinstance(error, _NOBODY_THERE):
+        return FleetError(f"the answer of {url} broke off: {error}.")
+    return FleetError(
+        f"no fleet answers at {url} ({error}). Start one with 'helexa up', or name another with --url or HELEXA_URL."
+    )
 
 
 def _deltas(response: httpx.Response) -> Iterator[dict[str, Any]]:
@@ -127,15 +177,33 @@ def _delta(data: str, response: httpx.Response) -> Iterator[dict[str, Any]]:
         raise FleetError(_strange(response)) from error
 
 
-def _object(response: httpx.Response) -> dict[str, Any]:
+def read_object(response: httpx.Response) -> dict[str, Any]:
+    """The JSON object of an answer that has come whole.
+
+    Raises:
+        FleetError: it is an error, or not what a fleet answers.
+    """
+    if not response.is_success:
+        raise refusal(response)
     try:
         return dict(orjson.loads(response.content))
     except (ValueError, TypeError) as error:
         raise FleetError(_strange(response)) from error
 
 
-def _message(response: httpx.Response) -> str:
-    return _error_message(response.content) or _strange(response)
+def refusal(response: httpx.Response) -> FleetError:
+    """An answer that has come whole and is not what was asked for."""
+    message = _error_message(response.content) or _strange(response)
+    problems = _problems(response.content)
+    return FleetError(message) if problems is None else TopologyRefusedError(message, problems)
+
+
+def _problems(data: bytes) -> list[dict[str, Any]] | None:
+    try:
+        found = orjson.loads(data)
+        return list(found["problems"]) if found["error"]["code"] == "invalid_topology" else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _error_message(data: bytes | str) -> str | None:

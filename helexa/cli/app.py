@@ -6,7 +6,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from helexa.cli import commands
+from helexa.cli import commands, operate
+from helexa.cli.operate import Fleet
 
 app = typer.Typer(
     name="helexa",
@@ -15,7 +16,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Self-hosted LLM serving for mismatched GPU boxes.\n\n"
     "One TOML file declares the fleet; [bold]helexa up[/bold] turns it into one endpoint that speaks "
-    "OpenAI's protocol.",
+    "OpenAI's and Anthropic's protocols.",
     epilog="Start with: helexa up   (a demo fleet with a small bundled model), then: helexa chat",
     rich_markup_mode="rich",
 )
@@ -28,6 +29,8 @@ Url = Annotated[str, typer.Option("--url", envvar="HELEXA_URL", help="The fleet'
 ApiKey = Annotated[
     str | None, typer.Option("--key", envvar="HELEXA_API_KEY", help="API key, if the fleet asks for one.")
 ]
+Model = Annotated[str, typer.Argument(help="Model or alias.", show_default=False)]
+Node = Annotated[str | None, typer.Option(help="The node it is about.", show_default="wherever it is or fits")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 DEFAULT_URL = "http://127.0.0.1:31313"
 
@@ -71,7 +74,47 @@ def check(file: File) -> None:
 @app.command()
 def status(url: Url = DEFAULT_URL, key: ApiKey = None, *, as_json: Json = False) -> None:
     """Show nodes, models and actors of a running fleet."""
-    _exit(commands.status(url, key, as_json=as_json))
+    _exit(operate.status(Fleet(url, key, as_json)))
+
+
+@app.command()
+def ps(url: Url = DEFAULT_URL, key: ApiKey = None, *, as_json: Json = False) -> None:
+    """Show the models that are loaded: where, how much memory they hold, how busy they are."""
+    _exit(operate.ps(Fleet(url, key, as_json)))
+
+
+@app.command()
+def load(model: Model, node: Node = None, url: Url = DEFAULT_URL, key: ApiKey = None, *, as_json: Json = False) -> None:
+    """Load a model where it fits best, or on one node, and wait until it serves. Ctrl-C gives up the wait only."""
+    _exit(operate.load(Fleet(url, key, as_json), model, node))
+
+
+@app.command()
+def unload(
+    model: Model, node: Node = None, url: Url = DEFAULT_URL, key: ApiKey = None, *, as_json: Json = False
+) -> None:
+    """Unload a model once its requests have ended."""
+    _exit(operate.unload(Fleet(url, key, as_json), model, node))
+
+
+@app.command()
+def pin(  # noqa: PLR0913 - each is an option of the command
+    model: Model,
+    node: Node = None,
+    url: Url = DEFAULT_URL,
+    key: ApiKey = None,
+    *,
+    off: Annotated[bool, typer.Option("--off", help="No longer keep it.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Keep a model where it is loaded, whatever else needs room and however long nobody asks for it."""
+    _exit(operate.pin(Fleet(url, key, as_json), model, node, pinned=not off))
+
+
+@app.command()
+def plan(file: File, url: Url = DEFAULT_URL, key: ApiKey = None, *, as_json: Json = False) -> None:
+    """Show what a topology file would change in the running fleet, and where each of its models would fit."""
+    _exit(operate.plan(Fleet(url, key, as_json), file))
 
 
 @app.command()

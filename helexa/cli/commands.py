@@ -4,22 +4,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from config import DEMO, Neuron, Topology, TopologyError, load
-
-DONE, FAILED, WRONG = 0, 1, 2
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 - progress, for whoever is watching
-
-
-def _fail(message: str, code: int = FAILED) -> int:
-    _say(f"helexa: {message}")
-    return code
+from helexa.cli.output import DONE, FAILED, WRONG, fail, leaves, say
 
 
 def _load(path: Path) -> Topology | None:
@@ -27,9 +17,9 @@ def _load(path: Path) -> Topology | None:
     try:
         return load(path)
     except TopologyError as error:
-        _say(str(error))
+        say(str(error))
         count = len(error.problems)
-        _say(f"helexa: {count} problem{'s' * (count != 1)} in {path}; nothing was started.")
+        say(f"helexa: {count} problem{'s' * (count != 1)} in {path}; nothing was started.")
     return None
 
 
@@ -45,11 +35,11 @@ def up(file: Path | None, host: str | None) -> int:
     plan = Plan.of(topology, path, name)
     if not plan.cortex and not plan.neurons:
         known = ", ".join(topology.hosts)
-        return _fail(
+        return fail(
             f"{path} has nothing for host '{name}'; it names {known}. Say which one this is with --host.", WRONG
         )
     if file is None:
-        _say("starting the bundled demo fleet ('helexa init' writes a topology of your own)")
+        say("starting the bundled demo fleet ('helexa init' writes a topology of your own)")
     return _run_up(plan)
 
 
@@ -59,7 +49,7 @@ def _run_up(plan: object) -> int:
     from helexa.up import Plan, run_root
 
     assert isinstance(plan, Plan)
-    return _run(partial(run_root, plan, _say))
+    return _run(partial(run_root, plan, say))
 
 
 def _run(main: Callable[[], object]) -> int:
@@ -76,19 +66,11 @@ def _run(main: Callable[[], object]) -> int:
     try:
         trio.run(main)  # type: ignore[arg-type]  # an async function, behind a partial
     except* (PortInUseError, MissingKeyError, EscalationError) as group:
-        for error in _leaves(group):
-            code = _fail(str(error))
+        for error in leaves(group):
+            code = fail(str(error))
     except* KeyboardInterrupt:
         code = FAILED
     return code
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterable[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
 
 
 def neuron(file: Path, name: str, ready_fd: int | None) -> int:
@@ -106,7 +88,7 @@ def neuron(file: Path, name: str, ready_fd: int | None) -> int:
     entry = topology.neuron(name)
     if entry is None:
         known = ", ".join(each.name for each in topology.neurons) or "none"
-        return _fail(f"{file} has no neuron '{name}'; it has {known}.", WRONG)
+        return fail(f"{file} has no neuron '{name}'; it has {known}.", WRONG)
     return _run_neuron(topology, entry, ready_fd)
 
 
@@ -128,34 +110,6 @@ def check(file: Path) -> int:
     return DONE
 
 
-def status(url: str, key: str | None, *, as_json: bool) -> int:
-    """Show a running fleet."""
-    from tui.client import FleetClient, FleetError
-
-    try:
-        with FleetClient(url, key) as client:
-            fleet, models, actors = client.fleet(), client.models(), client.actors()
-    except FleetError as error:
-        return _fail(str(error))
-    _show(fleet, models, actors, as_json=as_json)
-    return DONE
-
-
-def _show(
-    fleet: dict[str, object], models: list[dict[str, object]], actors: list[dict[str, object]], *, as_json: bool
-) -> None:
-    if as_json:
-        import orjson
-
-        sys.stdout.write(orjson.dumps({**fleet, "models": models, "actors": actors}).decode() + "\n")
-        return
-    from rich.console import Console
-
-    from tui.status import render
-
-    Console().print(render(fleet, models, actors))
-
-
 def chat(model: str | None, url: str, key: str | None) -> int:
     """Talk to a model."""
     from tui.chat import Conversation, converse, pick_model
@@ -167,10 +121,10 @@ def chat(model: str | None, url: str, key: str | None) -> int:
             interactive = sys.stdin.isatty()
             if interactive:
                 _enable_line_editing()
-                _say(f"Talking to {conversation.model}. /help lists commands, Ctrl-D leaves.")
+                say(f"Talking to {conversation.model}. /help lists commands, Ctrl-D leaves.")
             converse(conversation, lambda: input("\n> " if interactive else ""))
     except FleetError as error:
-        return _fail(str(error))
+        return fail(str(error))
     return DONE
 
 
@@ -190,10 +144,10 @@ def init(file: Path, *, force: bool) -> int:
     from helexa.neuron.discovery import discover
 
     if file.exists() and not force:
-        return _fail(f"{file} is there already; --force overwrites it.")
+        return fail(f"{file} is there already; --force overwrites it.")
     try:
         file.write_text(scaffold(discover().discovery), encoding="utf-8")
     except OSError as error:
-        return _fail(f"cannot write {file}: {error.strerror or error}")
-    _say(f"wrote {file}; look through it, then: helexa up {file}")
+        return fail(f"cannot write {file}: {error.strerror or error}")
+    say(f"wrote {file}; look through it, then: helexa up {file}")
     return DONE

@@ -1,5 +1,6 @@
 """The gateway's HTTP application: one gate, then the proxied routes on bare ASGI and the rest on Quart."""
 
+from collections.abc import Callable
 from functools import partial
 from time import time
 from typing import Any, NoReturn, cast
@@ -8,40 +9,70 @@ from attrs import evolve
 from quart import Response
 from quart_trio import QuartTrio
 
-from helexa.cortex import listing
+from helexa.cortex import admin, listing, openapi, planning
 from helexa.cortex.auth import Gate, presented_key
-from helexa.cortex.ports import Actors, Routes
-from helexa.cortex.proxy import KEY_NAME, Proxy
+from helexa.cortex.dialects import DIALECTS, MESSAGES, DialectError, of_path
+from helexa.cortex.events import EventLog
+from helexa.cortex.ports import Actors, Lifecycle, Routes
+from helexa.cortex.proxy import KEY_NAME, Proxy, request_id_of
 from helexa.web.front import Front
 from helexa.web.hosts import is_local
 from helexa.web.quart_errors import json_app, json_response
 from helexa.web.server import App, Scope
 from helexa.wire import errors, fleet, sse
+from helexa.wire.errors import ApiError
 
 _PREFIX = "/api/v1/openai"
-_CHAT = "/v1/chat/completions"
+_MESSAGES_METHODS = ("POST", "OPTIONS")
 
 
-def make_app(proxy: Proxy, actors: Actors, gate: Gate, *, local_only: bool) -> Front:
+def make_app(  # noqa: PLR0913, PLR0917 - everything that the routes are about
+    proxy: Proxy,
+    routes: Routes,
+    lifecycle: Lifecycle,
+    actors: Actors,
+    events: EventLog,
+    gate: Callable[[], Gate],
+    *,
+    loopback: bool,
+) -> Front:
     """Wire the routes.
 
     Args:
-        proxy: serves the routes that a neuron answers.
+        proxy: serves the routes that nodes and providers answer.
+        routes: the fleet, for reading.
+        lifecycle: loads and unloads models by hand.
         actors: the actors of this process, for ``/fleet/actors``.
-        gate: checks keys.
-        local_only: requests must name a loopback host. A page that rebinds its own name to 127.0.0.1 cannot, so it
-            cannot use a gateway that asks for no key.
+        events: what happens in the fleet.
+        gate: the one that checks keys now; it changes with the topology.
+        loopback: the gateway listens there alone. While it asks for no key, requests must name a loopback host then: a
+            page that rebinds its own name to 127.0.0.1 cannot, so it cannot use the gateway.
     """
 
     def admit(scope: Scope) -> Scope:
-        if local_only and not is_local(scope):
-            raise errors.host_not_allowed()
         scope = _unprefixed(scope)
-        key = gate.admit(scope.get("method", "GET"), scope["path"], presented_key(scope["headers"]))
-        return scope if key is None else {**scope, KEY_NAME: key.name}
+        try:
+            return _admitted(scope, gate(), loopback=loopback)
+        except ApiError as error:
+            if scope["type"] != "http":
+                raise
+            raise DialectError.of(error, of_path(scope["path"]), request_id_of(scope)) from error
 
-    bare = {_CHAT: partial(proxy, _CHAT)}
-    return Front(admit, bare, cast("App", _control(proxy.routes, actors)))
+    bare = {path: partial(proxy, path) for path in DIALECTS}
+    return Front(admit, bare, cast("App", _control(routes, lifecycle, actors, events)))
+
+
+def _admitted(scope: Scope, gate: Gate, *, loopback: bool) -> Scope:
+    """The request, with the name of its key."""
+    if loopback and not gate.required and not is_local(scope):
+        raise errors.host_not_allowed()
+    method, path = scope.get("method", "GET"), scope["path"]
+    key = gate.admit(method, path, presented_key(scope["headers"]))
+    if of_path(path).path == MESSAGES and method not in _MESSAGES_METHODS:  # the framework knows no dialects
+        raise errors.method_not_allowed(method, path, "POST")
+    if of_path(path).path == MESSAGES and path not in DIALECTS:
+        raise errors.route_not_found(method, path)
+    return scope if key is None else {**scope, KEY_NAME: key.name}
 
 
 def _unprefixed(scope: Scope) -> Scope:
@@ -52,18 +83,21 @@ def _unprefixed(scope: Scope) -> Scope:
     return {**scope, "path": path.removeprefix(_PREFIX), "raw_path": scope["raw_path"].removeprefix(_PREFIX.encode())}
 
 
-def _control(routes: Routes, actors: Actors) -> QuartTrio:
+def _control(routes: Routes, lifecycle: Lifecycle, actors: Actors, events: EventLog) -> QuartTrio:
     app = json_app("helexa.cortex")
     _health_routes(app, routes)
     _model_routes(app, routes)
     _fleet_routes(app, routes, actors)
-
-    @app.post(_CHAT)
-    async def proxied() -> NoReturn:
-        # Served by the proxy; registered so that other methods are told 405 and not 404.
-        raise errors.internal()
-
+    admin.add_routes(app, routes, lifecycle, events, planning.plan)
+    openapi.add_route(app)
+    for path in DIALECTS:
+        app.add_url_rule(path, path, _proxied, methods=["POST"])
     return app
+
+
+async def _proxied() -> NoReturn:
+    """Never called: the proxy serves these; registered so that other methods are told 405 and not 404."""
+    raise errors.internal()
 
 
 def _health_routes(app: QuartTrio, routes: Routes) -> None:
@@ -88,10 +122,9 @@ def _model_routes(app: QuartTrio, routes: Routes) -> None:
 
     @app.get("/v1/models/<path:model>")
     async def model(model: str) -> Response:
-        for entry in listing.models(routes.fleet(), created):
-            if entry["id"] == model:
-                return _json(entry)
-        raise errors.model_not_found(model)
+        if (entry := listing.model(routes.fleet(), model, created)) is None:
+            raise errors.model_not_found(model)
+        return _json(entry)
 
 
 def _fleet_routes(app: QuartTrio, routes: Routes, actors: Actors) -> None:

@@ -1,28 +1,54 @@
 """Who may do what. Pure: a request's method, path and key in, permission or an error out.
 
-Deny by default: a path that is not listed as public asks for a key, and one without a scope of its own for any key.
+Deny by default: a path that is not listed as public asks for a key, and one that nobody has decided about is not there.
+
+Keys are compared by looking their SHA-256 up in a dictionary. What that compares, and how long it takes, depends on
+the dictionary's own secret hash of the digest, so time tells nothing about any key's bytes.
 """
 
 import hashlib
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, get_args
 
 from attrs import field, frozen
 
-from config import Entitlements
+from config import Entitlements, Scope
 from config import Key as DeclaredKey
+from helexa.cortex.outside import _matches as matches
 from helexa.wire import errors
+from helexa.wire.errors import ApiError
 
-PUBLIC = frozenset({"/health", "/ready"})
+PUBLIC: Final = frozenset({"/health", "/ready"})
+ALL_SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
+PREFIX: Final = "hx-"
+"""What every key begins with that helexa makes."""
+KEY: Final = "helexa.key"
+"""Where a request's scope holds the key it bears. No header: so a client cannot write it."""
 
 
 @frozen
 class Key:
-    """A key this fleet knows, by the hash it is found under."""
+    """A key this fleet knows, by the hash it is found under.
+
+    Attributes:
+        name: what logs and listings call it.
+        account: whom its tokens are booked to.
+        scopes: what it may do.
+        models: patterns of the models it may use; empty: all.
+        expires: Unix time from which on it is good for nothing; ``None``: never.
+    """
 
     name: str
     account: str
     scopes: frozenset[str]
+    models: tuple[str, ...] = ()
+    expires: float | None = None
+
+    def allows(self, *names: str) -> bool:
+        """Whether it may use a model that goes by any of these names: what was asked for, what an alias stands for."""
+        return not self.models or any(matches(pattern, name) for pattern in self.models for name in names)
 
 
 class MissingKeyError(Exception):
@@ -48,8 +74,15 @@ def _hash(key: DeclaredKey, env: Mapping[str, str]) -> str:
 
 
 def sha256(key: bytes) -> str:
-    """The hash that keys are kept and found by; always of the whole key."""
+    """The hash that keys are kept and found by; always of the whole key.
+
+    One round and no salt, unlike for passwords: keys are random, so there is nothing to try out.
+    """
     return hashlib.sha256(key).hexdigest()
+
+
+def _nowhere(_digest: str) -> Key | None:
+    return None
 
 
 @frozen
@@ -58,11 +91,16 @@ class Gate:
 
     Attributes:
         required: whether a key is asked for at all.
-        keys: by hash.
+        keys: the topology's, by hash.
+        made: finds those that were made for this fleet, by hash; only asked for keys that begin as these do. Raises
+            ``ApiError`` while it does not know them.
+        clock: the Unix time.
     """
 
     required: bool
     keys: Mapping[str, Key] = field(factory=dict, repr=False)
+    made: Callable[[str], Key | None] = field(default=_nowhere, repr=False)
+    clock: Callable[[], float] = field(default=time.time, repr=False)
 
     def admit(self, method: str, path: str, presented: bytes | None) -> Key | None:
         """Let a request in, or raise.
@@ -76,37 +114,84 @@ class Gate:
             The key, ``None`` where none was needed.
 
         Raises:
-            ApiError: ``invalid_api_key`` or ``insufficient_scope``.
+            ApiError: ``invalid_api_key``, ``insufficient_scope`` or ``not_found``; ``service_unavailable`` while a key
+                cannot be checked.
         """
         if not self.required or path in PUBLIC:
             return None
-        key = self.keys.get(sha256(presented)) if presented else None
+        key = self._known(presented)
+        accepted = accepted_scopes(method, path)
+        if not accepted:
+            raise errors.route_not_found(method, path)
+        if not key.scopes & accepted:
+            raise errors.insufficient_scope(min(accepted))
+        return key
+
+    def _known(self, presented: bytes | None) -> Key:
+        if not presented:
+            raise errors.invalid_api_key()
+        digest = sha256(presented)
+        key = self.keys.get(digest)
+        if key is None and presented.startswith(PREFIX.encode()):
+            key = self.made(digest)
         if key is None:
             raise errors.invalid_api_key()
-        accepted = accepted_scopes(method, path)
-        if accepted and not key.scopes & accepted:
-            raise errors.insufficient_scope(min(accepted))
+        if key.expires is not None and key.expires <= self.clock():
+            raise _expired()
         return key
 
 
 def accepted_scopes(method: str, path: str) -> frozenset[str]:
-    """The scopes of which one is enough; empty where any key will do."""
-    if path == "/fleet" or path.startswith("/fleet/"):
-        return frozenset({"fleet:admin", "fleet:read"} if method in ("GET", "HEAD") else {"fleet:admin"})
-    if path == "/v1/models" or path.startswith("/v1/models/"):
-        return frozenset({"models:read", "inference"})
-    for prefix, scope in _BY_PREFIX:
-        if path.startswith(prefix):
-            return frozenset({scope})
+    """The scopes of which one is enough; empty for a path that nobody has decided about."""
+    read = method in {"GET", "HEAD"}
+    for root, reading, writing in _DECISIONS:
+        if path == root or path.startswith(root + "/"):
+            return reading if read else writing
     return frozenset()
 
 
-_BY_PREFIX = (
-    ("/v1/embeddings", "embeddings"),
-    ("/v1/audio/", "audio"),
-    ("/v1/images/", "images"),
-    ("/v1/", "inference"),
+def _any_of(*scopes: Scope) -> tuple[frozenset[str], frozenset[str]]:
+    return frozenset(scopes), frozenset(scopes)
+
+
+_ADMIN: Final = frozenset({"fleet:admin"})
+_DECISIONS: Final = (
+    ("/v1/models", *_any_of("models:read", "inference")),
+    *((f"/v1/{each}", *_any_of("inference")) for each in ("chat/completions", "completions", "responses", "messages")),
+    ("/v1/embeddings", *_any_of("embeddings")),
+    ("/v1/audio", *_any_of("audio")),
+    ("/v1/images", *_any_of("images")),
+    ("/fleet/keys", _ADMIN, _ADMIN),
+    ("/fleet", _ADMIN | {"fleet:read"}, _ADMIN),
+    ("/openapi.json", *_any_of(*ALL_SCOPES)),
 )
+"""Roots of paths, with the scopes for reading and for all else; the first that fits decides."""
+
+
+def permitted(key: Key | None, name: str, aliases: Mapping[str, str]) -> bool:
+    """Whether a request may use, or know of, a model; ``name`` may be an alias."""
+    return key is None or key.allows(name, aliases.get(name, name))
+
+
+def check_model(key: Key | None, name: str, aliases: Mapping[str, str]) -> None:
+    """Refuse a model that a key is not for, in the same words whether it exists or not.
+
+    Raises:
+        ApiError: ``model_not_permitted``.
+    """
+    if not permitted(key, name, aliases):
+        raise ApiError(
+            403,
+            f"The model '{name}' is not permitted for this API key.",
+            "permission_error",
+            "model_not_permitted",
+            "model",
+        )
+
+
+def _expired() -> ApiError:
+    """Only who holds the key learns that it was one."""
+    return ApiError(401, "This API key has expired. Ask for a new one.", "invalid_request_error", "invalid_api_key")
 
 
 def presented_key(headers: list[tuple[bytes, bytes]]) -> bytes | None:

@@ -1,17 +1,32 @@
-"""What cortex knows of its fleet: plain values, owned by the router, read by everyone else."""
+"""What cortex knows of its fleet: plain values, written by ``state.State`` alone, read by everyone else."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 
 from attrs import evolve, field, frozen
 
-from helexa.wire.fleet import Activation, ActorReport, DeviceHealth, Discovery, ModelReport, Version
+from config import Model, Neuron, Topology
+from helexa.wire.fleet import (
+    Activation,
+    ActorReport,
+    DeviceHealth,
+    DeviceInfo,
+    Discovery,
+    Estimate,
+    ModelReport,
+    Version,
+)
+
+At = tuple[str, str]
+"""A node and a model."""
 
 
 @frozen
 class Sighting:
     """What a neuron said when it was last asked.
 
-    ``discovery`` and ``version`` do not change while a neuron runs; they are asked for once per start of it.
+    ``discovery``, ``version`` and ``estimates`` (by model id) do not change while a neuron runs; they are asked for
+    once per start of it.
     """
 
     discovery: Discovery
@@ -21,6 +36,7 @@ class Sighting:
     models: tuple[ModelReport, ...] = ()
     activation: Activation = field(factory=Activation)
     actors: tuple[ActorReport, ...] = ()
+    estimates: Mapping[str, Estimate] = field(factory=dict)
 
 
 @frozen
@@ -28,20 +44,33 @@ class Node:
     """One neuron as cortex sees it.
 
     Attributes:
-        name: its name in the topology.
-        endpoint: base URL.
+        settings: its entry of the topology.
         up: whether it answered when it was last asked.
         sighting: the last answer, kept while it is down; ``None`` before the first.
-        error: why it is down, one sentence.
-        in_flight: requests cortex has open there, by model.
+        error: why it is down, or what is wrong although it is up, one sentence.
     """
 
-    name: str
-    endpoint: str
+    settings: Neuron
     up: bool = False
     sighting: Sighting | None = None
     error: str | None = None
-    in_flight: Mapping[str, int] = field(factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Its name in the topology."""
+        return self.settings.name
+
+    @property
+    def endpoint(self) -> str:
+        """Its base URL."""
+        return self.settings.endpoint
+
+    @property
+    def devices(self) -> tuple[DeviceInfo, ...]:
+        """The devices that it uses, of those it has."""
+        found = self.sighting.discovery.devices if self.sighting else ()
+        wanted = self.settings.devices
+        return found if wanted is None else tuple(device for device in found if device.name in wanted)
 
     def model(self, model: str) -> ModelReport | None:
         """What it last said of a model, as ``models`` has it."""
@@ -49,6 +78,14 @@ class Node:
             if report.id == model:
                 return report
         return None
+
+    @property
+    def coming(self) -> tuple[str, ...]:
+        """The models that its start-up is still to load."""
+        if self.sighting is None:
+            return ()
+        activation = self.sighting.activation
+        return activation.pending if activation.in_progress is None else (*activation.pending, activation.in_progress)
 
     @property
     def models(self) -> tuple[ModelReport, ...]:
@@ -65,20 +102,118 @@ def _when_down(report: ModelReport) -> ModelReport:
 
 
 @frozen
-class Fleet:
-    """The nodes, and what the topology says that they may serve.
+class Use:
+    """What cortex itself knows of a model that is loaded on a node. Times in seconds of a monotonic clock.
 
     Attributes:
-        nodes: by name, in the topology's order.
-        catalogue: model ids of the topology.
-        aliases: alias to model id; flat, an alias never names an alias.
+        loaded_at: when it was first seen loaded.
+        used_at: when its last request began or ended, or the node told of requests that may be others'; else
+            ``loaded_at``.
+        pinned: an operator wants it kept.
     """
 
+    loaded_at: float
+    used_at: float
+    pinned: bool = False
+
+
+@frozen
+class Load:
+    """A load under way that cortex began.
+
+    Attributes:
+        evicts: models that have to make room for it on that node.
+        began_at: seconds of a monotonic clock.
+        used_mb: MiB of the device in use without it, once those have gone.
+    """
+
+    model: str
+    node: str
+    device: str
+    evicts: tuple[str, ...]
+    began_at: float
+    used_mb: int = 0
+
+
+@frozen
+class Failure:
+    """A model that did not load on a node; it is not tried there again before ``until``."""
+
+    error: str
+    until: float
+    count: int = 1
+
+
+@frozen
+class Holder:
+    """A node that has a model loaded; ``capacity`` is how many of its sequences run at once."""
+
+    node: str
+    endpoint: str
+    capacity: int
+
+
+@frozen
+class Fleet:
+    """The fleet as it is now.
+
+    A value, but for the mappings marked as live: those are the owner's own and change under a reader who awaits.
+
+    Attributes:
+        topology: what is to be.
+        nodes: by name, in the topology's order.
+        catalogue: the topology's models by id.
+        holders: for each model, the nodes that are up and have it loaded.
+        placed: for each model, the names of all nodes that told of it, in whatever state.
+        in_flight: requests that cortex has open; live.
+        uses: of the models loaded; live.
+        draining: what is about to be unloaded and gets no further requests; live.
+        loads: under way, by model; live.
+        failures: remembered; live.
+        cycles: models unloaded from each node's device since its worker began; live.
+        clock: seconds of the monotonic clock that all times here are of.
+        problems: what is wrong with the topology file's latest edit, which therefore is not in force.
+        applied_at: Unix time since when the topology is in force.
+    """
+
+    topology: Topology
     nodes: Mapping[str, Node]
-    catalogue: tuple[str, ...] = ()
-    aliases: Mapping[str, str] = field(factory=dict)
+    catalogue: Mapping[str, Model]
+    holders: Mapping[str, tuple[Holder, ...]] = field(factory=dict)
+    placed: Mapping[str, tuple[str, ...]] = field(factory=dict)
+    in_flight: Mapping[At, int] = field(factory=dict)
+    uses: Mapping[At, Use] = field(factory=dict)
+    draining: AbstractSet[At] = frozenset()
+    loads: Mapping[str, Load] = field(factory=dict)
+    failures: Mapping[At, Failure] = field(factory=dict)
+    cycles: Mapping[tuple[str, str], int] = field(factory=dict)
+    clock: Callable[[], float] = field(default=lambda: 0.0, eq=False, repr=False)
+    problems: tuple[str, ...] = ()
+    applied_at: float = 0.0
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Alias to model id; flat, an alias never names an alias."""
+        return self.topology.aliases
+
+    def resolve(self, name: str) -> str:
+        """The model id that a name stands for."""
+        return self.topology.aliases.get(name, name)
 
     def known(self) -> tuple[str, ...]:
-        """Every model of the catalogue and of the nodes, in that order, each once."""
-        reported = (report.id for node in self.nodes.values() for report in node.models)
-        return tuple(dict.fromkeys([*self.catalogue, *reported]))
+        """Every model of the catalogue, in its order, then by name what nodes have besides."""
+        return (*self.catalogue, *sorted(model for model in self.placed if model not in self.catalogue))
+
+    def status(self, node: Node, model: str) -> str | None:
+        """A model's status on a node; one that start-up, or cortex, is still to load counts as loading."""
+        if (report := node.model(model)) is not None:
+            return report.status
+        if model in node.coming:
+            return "loading" if node.up else "recovering"
+        load = self.loads.get(model)
+        return "loading" if load is not None and load.node == node.name else None
+
+    def is_kept(self, node: str, model: str) -> bool:
+        """Whether a model is to stay on a node: the topology or an operator has pinned it there."""
+        entry, use = self.catalogue.get(model), self.uses.get((node, model))
+        return (entry is not None and node in entry.pinned_on) or (use is not None and use.pinned)

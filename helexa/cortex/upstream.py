@@ -8,6 +8,7 @@ parts that never come from a client unchecked.
 import ssl
 from collections import deque
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,13 +17,26 @@ import trio
 from attrs import define, field, frozen
 
 CONNECT_SECONDS = 5.0
-FIRST_BYTE_SECONDS = 600.0
-"""Without streaming the first byte comes after the whole generation."""
-BETWEEN_BYTES_SECONDS = 300.0
 MAX_IDLE = 64
 _RECEIVE_BYTES = 65_536
 _FIRST_FINAL_STATUS = 200
 """Below it are interim answers, such as ``103 Early Hints``: passed over."""
+
+
+@frozen
+class Patience:
+    """How long to wait, in seconds.
+
+    Attributes:
+        first_byte: for the head of an answer. Without streaming it comes after the whole generation.
+        idle: for the next bytes of its body.
+    """
+
+    first_byte: float = 600.0
+    idle: float = 300.0
+
+
+PATIENCE = Patience()
 
 
 class UpstreamError(Exception):
@@ -105,7 +119,7 @@ class Response:
 
         Raises:
             BrokenError: the connection ended before the body did.
-            TimeoutExceededError: nothing came for ``BETWEEN_BYTES_SECONDS``.
+            TimeoutExceededError: nothing came for ``Patience.idle``.
         """
         return await self._connection.read_body()
 
@@ -131,18 +145,19 @@ class Response:
 class Upstream:
     """Keep-alive connections to one origin; makes as many as there are requests, keeps ``MAX_IDLE``."""
 
-    def __init__(self, base_url: str) -> None:
-        parts = urlsplit(base_url)
+    def __init__(self, origin: str) -> None:
+        parts = urlsplit(origin)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"'{base_url}' is not an http or https URL")
+            raise ValueError(f"'{origin}' is not an http or https URL")
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._host = parts.hostname
         self._port = parts.port or (443 if self._tls else 80)
-        self._prefix = parts.path.rstrip("/").encode()
         self._authority = parts.netloc.rpartition("@")[2].encode()
         self._idle: deque[_Connection] = deque()
 
-    async def post(self, path: str, headers: list[tuple[bytes, bytes]], body: bytes) -> Response:
+    async def post(
+        self, path: str, headers: list[tuple[bytes, bytes]], body: bytes, patience: Patience = PATIENCE
+    ) -> Response:
         """Send a request and wait for the head of its response.
 
         A connection that turns out to have been closed while idle costs nothing: the request is sent again on a fresh
@@ -151,7 +166,7 @@ class Upstream:
         Raises:
             ConnectError: no connection.
             BrokenError: the upstream broke off before the head was complete.
-            TimeoutExceededError: nothing came for ``FIRST_BYTE_SECONDS``.
+            TimeoutExceededError: nothing came for ``Patience.first_byte``.
         """
         request = self._request(path, headers, body)
         while self._idle:
@@ -160,10 +175,10 @@ class Upstream:
                 await connection.close()
                 continue
             with suppress(_StaleError):
-                return await connection.exchange(request)
+                return await connection.exchange(request, patience)
         connection = await self._connect()
         try:
-            return await connection.exchange(request)
+            return await connection.exchange(request, patience)
         except _StaleError as error:
             raise BrokenError("it closed the connection without an answer") from error
 
@@ -173,7 +188,7 @@ class Upstream:
             await self._idle.pop().close()
 
     def _request(self, path: str, headers: list[tuple[bytes, bytes]], body: bytes) -> bytes:
-        lines = [b"POST %s%s HTTP/1.1" % (self._prefix, path.encode()), b"host: " + self._authority]
+        lines = [b"POST %s HTTP/1.1" % path.encode(), b"host: " + self._authority]
         lines += [b"%s: %s" % header for header in headers]
         lines += [b"content-length: %d" % len(body), b"", body]
         return b"\r\n".join(lines)
@@ -214,23 +229,24 @@ class _Connection:
         self._idle = idle
         self._bytes_seen = False
         self._failure: BrokenError | None = None
+        self._patience = PATIENCE
 
     def is_spoilt(self) -> bool:
         """Whether the idle connection has something to say: its end, or bytes that would pass for the next answer."""
         return self._socket.is_readable()
 
-    async def exchange(self, request: bytes) -> Response:
+    async def exchange(self, request: bytes, patience: Patience = PATIENCE) -> Response:
         """Send a request, read the head of the answer."""
         self.parsed.begin()
-        self._bytes_seen = False
+        self._bytes_seen, self._patience = False, patience
         try:
-            with trio.fail_after(FIRST_BYTE_SECONDS):
+            with trio.fail_after(patience.first_byte):
                 await self._send(request)
                 while not self.parsed.head_done:
                     await self._feed()
         except trio.TooSlowError as error:
             await self.close()
-            raise TimeoutExceededError(f"nothing came for {FIRST_BYTE_SECONDS:g} s") from error
+            raise TimeoutExceededError(f"nothing came for {patience.first_byte:g} s") from error
         except BaseException:
             await self.close()
             raise
@@ -244,11 +260,11 @@ class _Connection:
 
     async def read_body(self) -> bytes:
         """The next piece of the body; empty at its end."""
-        with trio.move_on_after(BETWEEN_BYTES_SECONDS) as scope:
+        with trio.move_on_after(self._patience.idle) as scope:
             while not self.parsed.body and not self.parsed.done:
                 await self._feed()
         if scope.cancelled_caught:
-            raise TimeoutExceededError(f"nothing came for {BETWEEN_BYTES_SECONDS:g} s")
+            raise TimeoutExceededError(f"nothing came for {self._patience.idle:g} s")
         piece, self.parsed.body = b"".join(self.parsed.body), []
         return piece
 
@@ -291,17 +307,24 @@ class _Connection:
         await trio.aclose_forcefully(self._stream)
 
 
+@lru_cache(maxsize=1024)
+def split_url(url: str) -> tuple[str, str]:
+    """The origin of a URL, and its path without a slash at the end."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}".lower(), parts.path.rstrip("/")
+
+
 @frozen
 class Pool:
     """One ``Upstream`` per origin, made when first asked for."""
 
     _upstreams: dict[str, Upstream] = field(factory=dict)
 
-    def to(self, base_url: str) -> Upstream:
-        """The upstream of that URL."""
-        if base_url not in self._upstreams:
-            self._upstreams[base_url] = Upstream(base_url)
-        return self._upstreams[base_url]
+    def to(self, origin: str) -> Upstream:
+        """The upstream of that origin, as ``split_url`` gives it."""
+        if origin not in self._upstreams:
+            self._upstreams[origin] = Upstream(origin)
+        return self._upstreams[origin]
 
     async def aclose(self) -> None:
         """Close every idle connection."""

@@ -22,7 +22,7 @@ async def announce(topology: Topology, local: Sequence[Neuron], router: Router, 
         say(f"running {', '.join(names)}; the gateway is on host '{topology.cortex.host}'")
         return
     while True:
-        nodes = [router.fleet().nodes[name] for name in names]
+        nodes = [node for name, node in router.fleet().nodes.items() if name in names]
         for line in (line for node in nodes for line in _progress(node)):
             if line not in said:
                 said.add(line)

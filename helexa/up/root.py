@@ -1,59 +1,42 @@
 """The root process: cortex and its actors, and a child process for every neuron of this host."""
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from socket import socket
 
 import trio
-from attrs import frozen
+from attrs import evolve
 
-from actors.neuron_process import NeuronProcess
+from actors.evictor import Evictor
+from actors.lifecycle import Lifecycle
 from actors.poller import Poller
+from actors.reconciler import Reconciler
 from actors.reports import actor_report
 from actors.router import Router
 from actors.supervisor import Supervisor
-from config import Neuron, RestartPolicy, Topology
+from config import Changes, Topology, dumps
 from helexa.cortex.app import make_app
 from helexa.cortex.auth import Gate, declared_keys
+from helexa.cortex.events import EventLog
 from helexa.cortex.proxy import Proxy
+from helexa.cortex.state import Happening
 from helexa.cortex.upstream import Pool
 from helexa.neuron.guard import allowed_listen
 from helexa.up.announce import announce
+from helexa.up.locals import LocalNeurons
+from helexa.up.plan import Plan
 from helexa.up.stop import watch_signals
 from helexa.web.server import App, Drain, bind, serve
 from helexa.wire.fleet import ActorReport
 
 
-@frozen
-class Plan:
-    """What one host runs of a topology.
-
-    Attributes:
-        topology: the fleet.
-        path: its file, which the neurons' processes read again.
-        cortex: whether the gateway runs here.
-        neurons: which neurons run here.
-        secret: the fleet secret, if the environment has one.
-    """
-
-    topology: Topology
-    path: Path
-    cortex: bool
-    neurons: tuple[Neuron, ...]
-    secret: str | None
-
-    @classmethod
-    def of(cls, topology: Topology, path: Path, host: str) -> "Plan":
-        """The part of ``topology`` that is ``host``'s."""
-        secret = os.environ.get(topology.cortex.secret_env) or None
-        return cls(topology, path.resolve(), topology.cortex_on(host), topology.neurons_on(host), secret)
-
-
 async def run_root(plan: Plan, say: Callable[[str], None]) -> None:
     """Run until a signal comes or an actor is beyond help.
 
-    The nesting is the order of the stop: requests first, then the actors, the neurons' processes among them.
+    The nesting is the order of the stop: requests first, then the actors, who would take a neuron's stop for a fault,
+    then the neurons.
 
     Args:
         plan: what to run.
@@ -65,65 +48,130 @@ async def run_root(plan: Plan, say: Callable[[str], None]) -> None:
         EscalationError: an actor crashed more often than its policy allows; everything was stopped.
     """
     stop = trio.Event()
-    root = _Root(plan)
-    app = root.app()
-    sock = _listen(plan)
-    async with trio.open_nursery() as process:
-        await process.start(watch_signals, stop, process.cancel_scope)
-        async with trio.open_nursery() as actors:
-            await root.start(actors)
-            async with trio.open_nursery() as serving:
-                if sock is not None:
-                    await serving.start(serve, app, sock, root.drain)
-                actors.start_soon(announce, plan.topology, plan.neurons, root.router, say, plan.cortex)
-                await stop.wait()
-                say("stopping …")
-                root.drain.stopping.set()
-            actors.cancel_scope.cancel()
-        await root.pool.aclose()
-        process.cancel_scope.cancel()
+    with tempfile.TemporaryDirectory(prefix="helexa-") as directory:
+        root = _Root(plan, Path(directory))
+        app = root.app()
+        sock = _listen(plan)
+        async with trio.open_nursery() as process:
+            await process.start(watch_signals, stop, process.cancel_scope)
+            async with trio.open_nursery() as neurons:
+                await root.start_neurons(neurons)
+                async with trio.open_nursery() as actors:
+                    await root.start(actors)
+                    async with trio.open_nursery() as serving:
+                        if sock is not None:
+                            await serving.start(serve, app, sock, root.drain)
+                        actors.start_soon(announce, plan.topology, plan.neurons, root.router, say, plan.cortex)
+                        await stop.wait()
+                        say("stopping …")
+                        root.events.close()
+                        root.drain.stopping.set()
+                    actors.cancel_scope.cancel()
+                neurons.cancel_scope.cancel()
+            await root.pool.aclose()
+            process.cancel_scope.cancel()
 
 
 class _Root:
-    """The parts of a root process, made before anything runs."""
+    """The parts of a root process, made before anything runs, and kept to the topology while it changes."""
 
-    def __init__(self, plan: Plan) -> None:
-        topology = plan.topology
-        endpoints = {neuron.name: neuron.endpoint for neuron in topology.neurons}
+    def __init__(self, plan: Plan, directory: Path) -> None:
         self.drain = Drain()
         self.pool = Pool()
-        self.router = Router(endpoints, [model.id for model in topology.models], topology.aliases)
+        self.events = EventLog()
+        self.router = Router(plan.topology, plan.secret, self._publish)
         self._plan = plan
-        self._poller = Poller(self.router, endpoints, topology.actors.poller.interval, plan.secret)
-        self._neurons = [
-            NeuronProcess(neuron.name, str(plan.path), os.environ, lambda name=neuron.name: self.router.suspect(name))  # type: ignore[misc]
-            for neuron in plan.neurons
-        ]
+        self._gate = _gate(plan.topology)
+        self._poller = Poller(self.router, plan.secret)
         self._supervisor = Supervisor("root")
+        self._processes = Supervisor("neurons")
+        self._neurons = LocalNeurons(directory, self._processes, self.router.suspect, self._idle)
+
+    async def start_neurons(self, nursery: trio.Nursery) -> None:
+        """Start the neurons' processes, without waiting for them to serve."""
+        await nursery.start(self._processes.run)
+        self._neurons.start(self._plan.topology, self._plan.neurons)
 
     async def start(self, nursery: trio.Nursery) -> None:
-        """Start the actors; the neurons' processes without waiting for them."""
+        """Start the actors."""
         await nursery.start(self._supervisor.run)
-        settings = self._plan.topology.actors
-        if self._plan.cortex:
+        plan, settings = self._plan, self._plan.topology.actors
+        if plan.cortex:
             await self._supervisor.start(self.router, settings.router.restart)
-        for neuron in self._neurons:
-            # A neuron that dies again and again stays down; what other nodes serve goes on.
-            self._supervisor.spawn(neuron, RestartPolicy(), escalate=False)
-        if self._plan.cortex:  # last, so that it is stopped first and takes no neuron's stop for a fault
             await self._supervisor.start(self._poller, settings.poller.restart)
+            await self._supervisor.start(Evictor(self.router), settings.evictor.restart)
+        reconciler = Reconciler(plan.path, plan.topology, os.environ, self._apply, self._reject)
+        await self._supervisor.start(reconciler, settings.reconciler.restart)
 
     def app(self) -> App:
         """The gateway's ASGI application."""
         topology = self._plan.topology
-        gate = Gate(topology.auth_required, declared_keys(topology.entitlements, os.environ))
         proxy = Proxy(self.router, self.pool, self.drain, self._plan.secret)
-        local_only = topology.cortex.listen.is_loopback and not topology.auth_required
-        return make_app(proxy, self, gate, local_only=local_only)
+        lifecycle = Lifecycle(self.router)
+        return make_app(
+            proxy,
+            self.router,
+            lifecycle,
+            self,
+            self.events,
+            lambda: self._gate,
+            loopback=topology.cortex.listen.is_loopback,
+        )
 
     def actors(self) -> tuple[ActorReport, ...]:
         """The actors of this process."""
-        return tuple(actor_report(status) for status in self._supervisor.status())
+        return tuple(map(actor_report, (*self._supervisor.status(), *self._processes.status())))
+
+    async def _apply(self, wanted: Topology, changes: Changes) -> None:
+        """Have another topology in force: routing first, then the processes, each once nobody uses it any more.
+
+        Raises:
+            TopologyError: what can take effect now contradicts what only a restart can change; nothing is changed.
+            MissingKeyError: likewise, for a key that the environment does not have.
+        """
+        topology = _until_restart(wanted, self._plan.topology)
+        dumps(topology)
+        self._gate = _gate(topology)
+        self._plan = evolve(self._plan, topology=topology)
+        leaving = self._neurons.leaving(self._plan.neurons)
+        self._follow(_without(topology, leaving))
+        await self._neurons.stop(leaving)
+        self._neurons.complete(topology, self._plan.neurons)
+        self._follow(topology)
+        self._publish(Happening("topology.applied", {"changes": changes.lines()}))
+
+    def _follow(self, topology: Topology) -> None:
+        self.router.apply(topology)
+        self._poller.follow(topology)
+
+    def _reject(self, problems: tuple[str, ...]) -> None:
+        self.router.reject(problems)
+        if problems:
+            self._publish(Happening("topology.rejected", {"problems": list(problems)}))
+
+    async def _idle(self, node: str) -> None:
+        """Return when cortex has nothing in flight at a node, or after ``cortex.eviction.drain``."""
+        with trio.move_on_after(self._plan.topology.cortex.eviction.drain):
+            while any(at[0] == node for at in self.router.fleet().in_flight):
+                with trio.move_on_after(1):
+                    await self.router.changed.wait()
+
+    def _publish(self, happening: Happening) -> None:
+        self.events.publish(happening.kind, **happening.data)
+
+
+def _gate(topology: Topology) -> Gate:
+    return Gate(topology.auth_required, declared_keys(topology.entitlements, os.environ))
+
+
+def _until_restart(wanted: Topology, now: Topology) -> Topology:
+    """What of ``wanted`` can take effect while this process runs: not its own sockets, database and secret."""
+    kept = {key: getattr(now.cortex, key) for key in ("host", "listen", "metrics_listen", "database", "secret_env")}
+    return evolve(wanted, cortex=evolve(wanted.cortex, **kept), actors=now.actors, bench=now.bench)
+
+
+def _without(topology: Topology, neurons: tuple[str, ...]) -> Topology:
+    return evolve(topology, neurons=tuple(each for each in topology.neurons if each.name not in neurons))
 
 
 def _listen(plan: Plan) -> socket | None:

@@ -13,6 +13,7 @@ from helexa.cli.scaffold import scaffold
 from helexa.wire.fleet import DeviceInfo, Discovery
 
 RUNNER = CliRunner()
+COMMANDS = ("up", "check", "status", "ps", "load", "unload", "pin", "plan", "chat", "init", "neuron")
 CPU = DeviceInfo(0, "cpu", "x86_64", 8192)
 
 
@@ -96,7 +97,7 @@ def test_wrong_usage_is_exit_code_two(arguments: list[str]) -> None:
 def test_help_names_every_command() -> None:
     code, out, _ = run("--help")
     assert code == 0
-    assert all(f" {name} " in out for name in ("up", "check", "status", "chat", "init", "neuron"))
+    assert all(f" {name} " in out for name in COMMANDS)
     assert "--ready-fd" not in run("neuron", "--help")[1]
 
 

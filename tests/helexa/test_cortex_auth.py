@@ -1,48 +1,57 @@
 """Who may do what: every route against every kind of key, and headers meant to confuse."""
 
 import hashlib
+from collections.abc import Mapping
 from functools import partial
+from typing import Any, cast
 
 import orjson
 import pytest
 import trio
-from attrs import define
-from fleets import router_of
+from attrs import evolve
+from fleets import Clock
+from gateways import app_of, gateway_to
 from http_parts import Call, RawClient, request_bytes, scope_of, start_app
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from quart_trio import QuartTrio
 
 from config import Entitlements
 from config import Key as DeclaredKey
-from helexa.cortex.app import make_app
-from helexa.cortex.auth import PUBLIC, Gate, Key, MissingKeyError, accepted_scopes, declared_keys, presented_key, sha256
-from helexa.cortex.proxy import Proxy
-from helexa.cortex.upstream import Pool
+from helexa.cortex import key_routes
+from helexa.cortex.auth import (
+    ALL_SCOPES,
+    PUBLIC,
+    Gate,
+    Key,
+    MissingKeyError,
+    accepted_scopes,
+    declared_keys,
+    presented_key,
+    sha256,
+)
+from helexa.cortex.dialects import DIALECTS
 from helexa.web.front import Front
-from helexa.web.server import Drain
+from helexa.web.quart_errors import json_app
+from helexa.wire import errors
 from helexa.wire.errors import ApiError
-from helexa.wire.fleet import ActorReport
 
-KEYS = {
-    "inference": ["inference"],
-    "models": ["models:read"],
-    "embeddings": ["embeddings"],
-    "reader": ["fleet:read"],
-    "admin": ["fleet:admin"],
-}
-GATE = Gate(required=True, keys={sha256(name.encode()): Key(name, name, frozenset(KEYS[name])) for name in KEYS})
+CLOCK = Clock()
+KEYS = {scope: Key(scope, scope, frozenset({scope})) for scope in ALL_SCOPES}
+MADE = {f"hx-{scope}": Key(scope, scope, frozenset({scope}), expires=CLOCK.now + 1) for scope in ALL_SCOPES}
+EXPIRED = {f"hx-old-{scope}": evolve(key, expires=CLOCK.now) for scope, key in KEYS.items()}
 
 
-@define
-class NoActors:
-    def actors(self) -> tuple[ActorReport, ...]:
-        return (ActorReport("router", "running", 0, 0, None, 1.0),)
+def by_hash(keys: Mapping[str, Key]) -> dict[str, Key]:
+    return {sha256(key.encode()): found for key, found in keys.items()}
+
+
+GATE = Gate(required=True, keys=by_hash(KEYS), made=by_hash(MADE | EXPIRED).get, clock=CLOCK)
 
 
 def cortex(gate: Gate = GATE, *, local_only: bool = False) -> Front:
     """A gateway whose only node cannot be reached, so that what gets through to it is a 503."""
-    proxy = Proxy(router_of({"a": "http://127.0.0.1:9"}), Pool(), Drain())
-    return make_app(proxy, NoActors(), gate, local_only=local_only)
+    return app_of(gateway_to({"a": "http://127.0.0.1:9"}), gate, local_only=local_only)
 
 
 async def status_of(app: Front, method: str, path: str, *headers: tuple[bytes, bytes]) -> int:
@@ -53,53 +62,98 @@ def bearer(key: str) -> tuple[bytes, bytes]:
     return b"authorization", b"Bearer " + key.encode()
 
 
-EXPECTED = {
-    ("GET", "/health"): (None, 200),
-    ("GET", "/ready"): (None, 200),
-    ("GET", "/v1/models"): ({"inference", "models"}, 200),
-    ("GET", "/v1/models/<path:model>"): ({"inference", "models"}, 404),
-    ("POST", "/v1/chat/completions"): ({"inference"}, 503),
-    ("GET", "/fleet"): ({"reader", "admin"}, 200),
-    ("GET", "/fleet/actors"): ({"reader", "admin"}, 200),
+PROXIED = {"inference"}
+READERS = {"fleet:read", "fleet:admin"}
+ADMIN = {"fleet:admin"}
+DECISIONS: dict[str, set[str] | None] = {
+    "GET /health": None,
+    "GET /ready": None,
+    "GET /openapi.json": set(ALL_SCOPES),
+    "GET /v1/models": {"inference", "models:read"},
+    "GET /v1/models/<path:model>": {"inference", "models:read"},
+    "POST /v1/chat/completions": PROXIED,
+    "POST /v1/completions": PROXIED,
+    "POST /v1/responses": PROXIED,
+    "POST /v1/messages": PROXIED,
+    "POST /v1/messages/count_tokens": PROXIED,
+    "GET /fleet": READERS,
+    "GET /fleet/actors": READERS,
+    "GET /fleet/events": READERS,
+    "POST /fleet/plan": ADMIN,
+    "POST /fleet/models/<path:model>/load": ADMIN,
+    "POST /fleet/models/<path:model>/unload": ADMIN,
+    "POST /fleet/models/<path:model>/pin": ADMIN,
+    "GET /fleet/keys": ADMIN,
+    "POST /fleet/keys": ADMIN,
+    "GET /fleet/keys/<name>": ADMIN,
+    "DELETE /fleet/keys/<name>": ADMIN,
+    "POST /fleet/keys/<name>/rotate": ADMIN,
 }
+"""Which scopes open which route, each by itself; ``None``: it asks for no key."""
 
 
-def test_the_matrix_has_every_route_of_the_application() -> None:
-    methods = [
-        (method, rule.rule)
-        for rule in cortex().control.url_map.iter_rules()
-        for method in sorted(rule.methods - {"HEAD", "OPTIONS"})
-    ]
-    assert sorted(methods) == sorted(EXPECTED)
-    assert {path for method, path in methods if method == "POST"} == set(cortex().bare)
+def rules(app: QuartTrio) -> set[str]:
+    methods = [(rule.rule, method) for rule in app.url_map.iter_rules() for method in rule.methods or ()]
+    return {f"{method} {rule}" for rule, method in methods if method not in {"HEAD", "OPTIONS"}}
 
 
-PREFIXED = [
-    (prefix, route) for prefix in ("", "/api/v1/openai") for route in EXPECTED if not prefix or "/v1" in route[1]
-]
+def test_somebody_has_decided_about_every_route() -> None:
+    app, keys = cortex(), json_app("keys")
+    key_routes.add_routes(keys, cast("Any", None))
+    served = rules(cast("Any", app.control)) | {f"POST {path}" for path in app.bare} | rules(keys)
+    assert {f"POST {path}" for path in DIALECTS} <= served
+    assert served == set(DECISIONS)
 
 
-@pytest.mark.parametrize(("prefix", "route"), PREFIXED)
-@pytest.mark.parametrize("key", [None, "wrong", *KEYS])
-async def test_each_key_opens_its_routes_and_no_other(route: tuple[str, str], key: str | None, prefix: str) -> None:
-    method, path = route
-    allowed, granted = EXPECTED[route]
-    headers = [] if key is None else [bearer(key)]
-    status = await status_of(cortex(), method, prefix + path.replace("<path:model>", "nothing"), *headers)
-    expected = granted if allowed is None or key in allowed else 403 if key in KEYS else 401
-    assert status == expected
+def request_for(route: str, prefix: str = "") -> tuple[str, str]:
+    """A request that fits a route; the stream of events, which has no end, is only asked for its head."""
+    method, rule = route.split(" ")
+    path = rule.replace("<path:model>", "no/thing").replace("<name>", "nothing")
+    return "HEAD" if path == "/fleet/events" else method, prefix + path
 
 
-@pytest.mark.parametrize("route", EXPECTED, ids=" ".join)
-async def test_without_a_need_for_keys_everything_is_open(route: tuple[str, str]) -> None:
-    method, path = route
-    assert await status_of(cortex(Gate(required=False)), method, path) == EXPECTED[route][1]
+PREFIXED = [("", route) for route in DECISIONS] + [("/api/v1/openai", route) for route in DECISIONS if "/v1" in route]
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/v1/nothing", "/fleet/nothing", "/", "/v1", "/health/", "/api/v1/fleet"])
+@pytest.mark.parametrize(("prefix", "route"), PREFIXED, ids="".join)
+async def test_each_scope_opens_its_routes_and_no_other(prefix: str, route: str) -> None:
+    app, allowed = cortex(), DECISIONS[route]
+    for scope in ALL_SCOPES:
+        for key in (scope, f"hx-{scope}"):
+            status = await status_of(app, *request_for(route, prefix), bearer(key))
+            assert (status not in (401, 403)) == (allowed is None or scope in allowed), (key, status)
+
+
+@pytest.mark.parametrize(("prefix", "route"), PREFIXED, ids="".join)
+async def test_nobody_gets_in_without_a_key_that_is_good(prefix: str, route: str) -> None:
+    app = cortex()
+    strangers = [[], *([bearer(key)] for key in ("wrong", "hx-wrong", "", *EXPIRED))]
+    for headers in strangers:
+        status = await status_of(app, *request_for(route, prefix), *headers)
+        assert (status == 401) == (DECISIONS[route] is not None), (headers, status)
+
+
+@pytest.mark.parametrize("route", DECISIONS)
+async def test_without_a_need_for_keys_everything_is_open(route: str) -> None:
+    assert await status_of(cortex(Gate(required=False)), *request_for(route)) not in (401, 403)
+
+
+UNKNOWN = ["/nothing", "/v1/nothing", "/v1/modelsx", "/fleets", "/", "/v1", "/health/", "/api/v1/fleet", "/metrics"]
+
+
+@pytest.mark.parametrize("path", [*UNKNOWN, "/fleet/nothing"])
 @pytest.mark.parametrize("key", [None, "wrong"])
 async def test_an_unknown_path_tells_a_stranger_nothing(path: str, key: str | None) -> None:
     assert await status_of(cortex(), "GET", path, *([bearer(key)] if key else [])) == 401
+
+
+@pytest.mark.parametrize("path", UNKNOWN)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_a_path_that_nobody_has_decided_about_is_not_there_for_any_key(method: str, path: str) -> None:
+    gate = Gate(required=True, keys=by_hash({"k": Key("k", "k", frozenset(ALL_SCOPES))}))
+    with pytest.raises(ApiError, match="There is no route") as raised:
+        gate.admit(method, path, b"k")
+    assert raised.value.status == 404
 
 
 @pytest.mark.parametrize(
@@ -108,19 +162,54 @@ async def test_an_unknown_path_tells_a_stranger_nothing(path: str, key: str | No
         ("GET", "/fleet", {"fleet:read", "fleet:admin"}),
         ("HEAD", "/fleet/actors", {"fleet:read", "fleet:admin"}),
         ("POST", "/fleet/models/m/load", {"fleet:admin"}),
+        ("OPTIONS", "/fleet", {"fleet:admin"}),
+        ("get", "/fleet", {"fleet:admin"}),
         ("DELETE", "/fleet/keys/x", {"fleet:admin"}),
+        ("GET", "/fleet/keys", {"fleet:admin"}),
+        ("HEAD", "/fleet/keys/x/y", {"fleet:admin"}),
+        ("GET", "/fleet/keysx", {"fleet:read", "fleet:admin"}),
         ("GET", "/v1/models", {"models:read", "inference"}),
         ("GET", "/v1/models/a/b", {"models:read", "inference"}),
         ("POST", "/v1/chat/completions", {"inference"}),
         ("POST", "/v1/embeddings", {"embeddings"}),
         ("POST", "/v1/audio/speech", {"audio"}),
         ("POST", "/v1/images/generations", {"images"}),
-        ("POST", "/v1/modelsx", {"inference"}),
+        ("POST", "/v1/modelsx", set()),
+        ("POST", "/v1/chat", set()),
         ("GET", "/elsewhere", set()),
+        ("GET", "", set()),
     ],
 )
 def test_each_path_has_its_scopes(method: str, path: str, expected: set[str]) -> None:
     assert accepted_scopes(method, path) == expected
+
+
+def test_a_key_is_good_until_the_moment_it_expires() -> None:
+    now = [99.9]
+    gate = Gate(
+        required=True,
+        made=by_hash({"hx-k": Key("k", "k", frozenset(ALL_SCOPES), expires=100.0)}).get,
+        clock=lambda: now[0],
+    )
+    assert gate.admit("GET", "/fleet", b"hx-k")
+    now[0] = 100.0
+    with pytest.raises(ApiError, match="expired") as raised:
+        gate.admit("GET", "/fleet", b"hx-k")
+    assert (raised.value.status, raised.value.code) == (401, "invalid_api_key")
+
+
+def unreadable(_digest: str) -> Key | None:
+    raise errors.unavailable("away", 2)
+
+
+def test_while_the_database_is_away_only_keys_that_may_be_in_it_are_told_so() -> None:
+    gate = Gate(required=True, keys=by_hash({"k": KEYS["fleet:read"], "hx-k": KEYS["fleet:read"]}), made=unreadable)
+    assert gate.admit("GET", "/fleet", b"k")
+    assert gate.admit("GET", "/fleet", b"hx-k")
+    for presented, status in [(b"other", 401), (b"", 401), (None, 401), (b"hx-other", 503)]:
+        with pytest.raises(ApiError) as raised:
+            gate.admit("GET", "/fleet", presented)
+        assert raised.value.status == status
 
 
 PIECES = st.sampled_from(
@@ -187,25 +276,25 @@ def test_a_key_comes_in_one_of_two_headers(headers: list[tuple[bytes, bytes]], e
     "value",
     [
         b"Bearer ",
-        b"Bearer admin2",
-        b"Bearer admi",
-        b"Bearer Admin",
-        b"Bearer admin,inference",
-        b"Bearer admin inference",
-        b'Bearer "admin"',
+        b"Bearer fleet:admin2",
+        b"Bearer fleet:admi",
+        b"Bearer fleet:Admin",
+        b"Bearer fleet:admin,inference",
+        b"Bearer fleet:admin inference",
+        b'Bearer "fleet:admin"',
         b"Bearer \xff\xfe",
         b"Bearer " + b"a" * 60_000,
-        b"Bearer Bearer admin",
-        b"Basic admin",
-        b"Digest admin",
-        b"admin",
+        b"Bearer Bearer fleet:admin",
+        b"Basic fleet:admin",
+        b"Digest fleet:admin",
+        b"fleet:admin",
     ],
 )
 async def test_hostile_authorization_is_no_key(value: bytes) -> None:
     assert await status_of(cortex(), "GET", "/fleet", (b"authorization", value)) == 401
 
 
-@pytest.mark.parametrize("digest", [sha256(b"admin"), sha256(b"admin").upper()])
+@pytest.mark.parametrize("digest", [sha256(b"fleet:admin"), sha256(b"fleet:admin").upper()])
 async def test_the_hash_of_a_key_is_not_a_key(digest: str) -> None:
     assert await status_of(cortex(), "GET", "/fleet", bearer(digest)) == 401
 
@@ -253,7 +342,7 @@ def test_a_key_whose_variable_is_not_set_stops_the_start(env: dict[str, str]) ->
 
 
 def test_a_gate_shows_no_keys_in_logs() -> None:
-    assert sha256(b"admin") not in repr(GATE)
+    assert sha256(b"fleet:admin") not in repr(GATE)
 
 
 @pytest.mark.parametrize("path", sorted(PUBLIC))
@@ -263,7 +352,7 @@ def test_public_paths_ask_no_key(path: str) -> None:
 
 def test_a_missing_scope_is_named() -> None:
     with pytest.raises(ApiError, match="lacks the scope 'inference'") as raised:
-        GATE.admit("POST", "/v1/chat/completions", b"admin")
+        GATE.admit("POST", "/v1/chat/completions", b"fleet:admin")
     assert (raised.value.status, raised.value.type, raised.value.code) == (
         403,
         "permission_error",

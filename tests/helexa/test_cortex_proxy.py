@@ -33,11 +33,13 @@ from http_parts import (
     sse_data,
     start_app,
     start_script,
+    until,
     whole,
 )
 from trio.testing import MockClock
 
-from helexa.cortex.upstream import _Connection
+from helexa.cortex import exchange
+from helexa.cortex.upstream import Patience, _Connection
 
 
 async def test_a_stream_is_passed_on_byte_for_byte(nursery: trio.Nursery, gateways: list[Gateway]) -> None:
@@ -111,11 +113,28 @@ async def test_the_fleet_secret_goes_to_the_node_and_a_clients_headers_do_not(
 ) -> None:
     script = await start_script(nursery, plays(whole(ANSWER)))
     gateways.append(gateway_to({"a": script.url}, secret="s3cret"))
-    headers = [(b"authorization", b"Bearer client"), (b"x-request-id", b"forged"), (b"cookie", b"c")]
+    headers = [(b"authorization", b"Bearer client"), (b"x-api-key", b"client"), (b"cookie", b"c")]
     await Call.post(PATH, REQUEST, headers).run(gateways[-1].app)
     head = script.requests[0][0]
     assert b"authorization: Bearer s3cret" in head
-    assert not any(word in head for word in (b"client", b"forged", b"cookie"))
+    assert not any(word in head for word in (b"client", b"cookie"))
+
+
+@pytest.mark.parametrize("sent", [b"req_1.a:b/c+d=", b"x" * 128])
+async def test_a_request_keeps_the_name_its_client_gave_it(
+    nursery: trio.Nursery, gateways: list[Gateway], sent: bytes
+) -> None:
+    gateway, script = await start(nursery, gateways, plays(whole(ANSWER)))
+    call = await gateway.ask(headers=[(b"x-request-id", sent)])
+    assert call.headers[b"x-request-id"] == sent
+    assert b"x-request-id: " + sent in script.requests[0][0].split(b"\r\n")
+
+
+@pytest.mark.parametrize("sent", [b"", b"x" * 129, b"a b", b"a\r\nb", b"\xff", b'"'])
+async def test_a_name_that_could_be_mistaken_for_more_is_replaced(gateways: list[Gateway], sent: bytes) -> None:
+    gateways.append(gateway_to({"a": refused_url()}))
+    call = await gateways[-1].ask(headers=[(b"x-request-id", sent)])
+    assert len(call.headers[b"x-request-id"]) == 32
 
 
 @pytest.mark.parametrize(
@@ -140,19 +159,43 @@ async def test_what_no_node_could_answer_is_answered_here(
     assert gateways[-1].down == []
 
 
-@pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "429 Too Many Requests"])
+@pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "409 Conflict", "429 Too Many Requests"])
 async def test_a_nodes_own_errors_are_passed_on(nursery: trio.Nursery, gateways: list[Gateway], status: str) -> None:
-    body = (GOLDEN / "error.json").read_bytes()
+    body = (GOLDEN / "error.json").read_bytes().replace(b"model_not_found", b"other")
     gateway, _ = await start(nursery, gateways, plays(whole(body, status, extra="retry-after: 3\r\n")))
     call = await gateway.ask()
     assert (call.status, call.answer, call.headers[b"retry-after"]) == (int(status[:3]), body, b"3")
     assert gateway.poked == []
 
 
-async def test_a_stream_without_events_is_passed_on_as_that(nursery: trio.Nursery, gateways: list[Gateway]) -> None:
-    gateway, _ = await start(nursery, gateways, plays(SSE_HEAD + chunk(b"")))
-    call = await gateway.ask()
-    assert (call.status, call.answer, call.ended) == (200, b"", True)
+async def test_a_stream_is_whole_without_its_end_mark_if_its_choices_are(
+    nursery: trio.Nursery, gateways: list[Gateway]
+) -> None:
+    data = b"".join(EVENTS)
+    gateway, _ = await start(nursery, gateways, plays(whole(data, kind="text/event-stream")))
+    assert (await gateway.ask()).answer == data
+
+
+async def test_a_connection_serves_again_although_its_stream_ends_after_the_end_mark(
+    nursery: trio.Nursery, gateways: list[Gateway]
+) -> None:
+    gateway, script = await start(nursery, gateways, plays(STREAMED[:-5], STREAMED[-5:]))
+    assert [(await gateway.ask()).answer for _ in range(3)] == [STREAM] * 3
+    assert script.connections == 1
+
+
+async def test_a_stream_is_not_held_up_by_a_node_that_lingers_after_its_end(
+    nursery: trio.Nursery, gateways: list[Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "_DRAIN_SECONDS", 0.01)
+
+    async def play(peer: Peer) -> None:
+        await peer.send(STREAMED[:-5])
+        await peer.wait_closed()
+
+    gateway, script = await start(nursery, gateways, play)
+    assert (await gateway.ask()).answer == STREAM
+    await until(lambda: script.open == 0)
 
 
 async def test_a_last_event_without_its_blank_line_is_passed_on(nursery: trio.Nursery, gateways: list[Gateway]) -> None:
@@ -166,7 +209,8 @@ async def test_a_slow_reader_loses_nothing(nursery: trio.Nursery, gateways: list
     events = [b'data: {"i":%d,"x":"%b"}\n\n' % (index, b"x" * 180) for index in range(count)]
 
     async def play(peer: Peer) -> None:
-        await peer.send(SSE_HEAD, *(chunk(b"".join(events[at : at + 200])) for at in range(0, count, 200)), chunk(b""))
+        pieces = (chunk(b"".join(events[at : at + 200])) for at in range(0, count, 200))
+        await peer.send(SSE_HEAD, *pieces, chunk(DONE), chunk(b""))
 
     gateway, _ = await start(nursery, gateways, play)
     port = await start_app(nursery, gateway.app)
@@ -177,7 +221,8 @@ async def test_a_slow_reader_loses_nothing(nursery: trio.Nursery, gateways: list
         for _ in range(20):
             client.feed(await client.stream.receive_some(4096))
             await trio.sleep(0.02)
-        found = sse_data((await client.rest())[2])
+        *found, end = sse_data((await client.rest())[2])
+    assert end == "[DONE]"
     assert [event["i"] for event in found] == list(range(count))
 
 
@@ -190,7 +235,7 @@ async def test_many_clients_at_once_each_get_their_own_stream(nursery: trio.Nurs
         for _ in range(3):
             await peer.send(chunk(number))
             await trio.lowlevel.checkpoint()
-        await peer.send(chunk(b""))
+        await peer.send(chunk(DONE) + chunk(b""))
 
     gateway, script = await start(nursery, gateways, play)
     answers: list[bytes] = []
@@ -201,7 +246,7 @@ async def test_many_clients_at_once_each_get_their_own_stream(nursery: trio.Nurs
     async with trio.open_nursery() as clients:
         for _ in range(10):
             clients.start_soon(client)
-    assert sorted(answers) == sorted(b"data: %d\n\n" % number * 3 for number in range(50))
+    assert sorted(answers) == sorted(b"data: %d\n\n" % number * 3 + DONE for number in range(50))
     assert script.connections <= 10
 
 
@@ -212,7 +257,7 @@ class Memory:
     nursery: trio.Nursery
     script: Any
 
-    async def post(self, _path: str, _headers: object, body: bytes) -> Any:
+    async def post(self, _path: str, _headers: object, body: bytes, _patience: Patience) -> Any:
         mine, other = trio.testing.memory_stream_pair()
         self.nursery.start_soon(self.script, other)
         unused: Any = None

@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 from fleets import in_flight
-from gateways import ANSWER, EVENTS, PATH, REQUEST, STREAM, STREAMED, Gateway, gateway_to, refused_url, start
+from gateways import ANSWER, EVENTS, GOLDEN, PATH, REQUEST, STREAM, STREAMED, Gateway, gateway_to, refused_url, start
 from http_parts import (
     SSE_HEAD,
     Call,
@@ -25,16 +25,43 @@ from http_parts import (
 )
 
 from actors.router import Router
-from helexa.cortex import proxy as module
-from helexa.cortex import upstream as upstream_module
+from helexa.cortex import exchange as module
+from helexa.cortex import local
+from helexa.cortex.upstream import Patience
 from helexa.web import server
+
+ERROR = (GOLDEN / "error.json").read_bytes()
 
 
 @pytest.mark.parametrize("status", ["500 Oops", "502 Bad Gateway", "503 Unavailable", "504 Timeout"])
-async def test_a_node_in_trouble_is_looked_at(nursery: trio.Nursery, gateways: list[Gateway], status: str) -> None:
-    gateway, _ = await start(nursery, gateways, plays(whole(b"{}", status)))
-    assert (await gateway.ask()).status == int(status[:3])
+async def test_a_node_in_trouble_is_looked_at_and_its_own_error_passed_on(
+    nursery: trio.Nursery, gateways: list[Gateway], status: str
+) -> None:
+    gateway, _ = await start(nursery, gateways, plays(whole(ERROR, status, extra="retry-after: 9\r\n")))
+    call = await gateway.ask()
+    assert (call.status, call.answer, call.headers[b"retry-after"]) == (int(status[:3]), ERROR, b"9")
     assert gateway.poked == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "code"),
+    [
+        ("500 Oops", 502, "upstream_error"),
+        ("502 Bad Gateway", 502, "upstream_error"),
+        ("503 Unavailable", 503, "service_unavailable"),
+        ("504 Timeout", 504, "timeout"),
+        ("429 Too Many", 429, "rate_limit_exceeded"),
+        ("404 Not Found", 502, "upstream_error"),
+        ("301 Moved", 502, "upstream_error"),
+    ],
+)
+async def test_an_error_told_by_its_status_alone_is_told_in_our_words(
+    nursery: trio.Nursery, gateways: list[Gateway], status: str, told: int, code: str
+) -> None:
+    gateway, _ = await start(nursery, gateways, plays(whole(b"<html>nginx</html>", status, "text/html")))
+    call = await gateway.ask()
+    assert (call.status, call.error["code"]) == (told, code)
+    assert call.error["message"] == f"The node 'a' failed this request: it answered with status {status[:3]}."
 
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
@@ -53,6 +80,7 @@ BROKEN_BEFORE_THE_FIRST_EVENT = {
     "closed after the head": plays(SSE_HEAD, close=True),
     "closed in the first event": plays(SSE_HEAD + chunk(EVENTS[0][:-1]), close=True),
     "closed in a whole answer": plays(whole(ANSWER)[:-1], close=True),
+    "compressed": plays(whole(ANSWER, extra="content-encoding: gzip\r\n")),
     "garbage": plays(b"SSH-2.0-OpenSSH_9.6\r\n", close=True),
     "garbage after the head": plays(SSE_HEAD + b"garbage", close=True),
 }
@@ -68,6 +96,27 @@ async def test_a_node_that_breaks_before_the_first_event_is_a_502(
     assert call.error["message"].startswith("The node 'a' failed this request: ")
     assert (gateway.poked, gateway.down, len(script.requests)) == (["a"], [], 1)
     await until(lambda: script.open == 0)
+
+
+NO_ANSWERS = {
+    "a stream without events": plays(SSE_HEAD + chunk(b"")),
+    "no JSON": plays(whole(b"<html>hello</html>", kind="text/html")),
+    "broken JSON": plays(whole(ANSWER[:-2])),
+    "JSON that is no object": plays(whole(b"[]")),
+    "a stream of nothing but a comment": plays(whole(b": hello\n\n", kind="text/event-stream")),
+}
+
+
+@pytest.mark.parametrize("fault", NO_ANSWERS)
+async def test_what_is_http_and_no_answer_is_a_502(nursery: trio.Nursery, gateways: list[Gateway], fault: str) -> None:
+    gateway, _ = await start(nursery, gateways, NO_ANSWERS[fault])
+    call = await gateway.ask()
+    assert gateway.poked == ["a"]
+    if fault == "a stream of nothing but a comment":  # which has gone to the client, as it keeps connections alive
+        assert [event["error"]["code"] for event in sse_data(call.answer)[:-1]] == ["upstream_error"]
+    else:
+        assert (call.status, call.error["type"], call.error["code"]) == (502, "api_error", "upstream_error")
+        assert call.error["message"].startswith("The node 'a' failed this request: it")
 
 
 @pytest.mark.parametrize("garbage", [b"", b"garbage"], ids=["closed", "garbage"])
@@ -133,8 +182,7 @@ async def test_a_node_that_stopped_between_requests_is_passed_over(
 async def test_a_silent_node_is_a_504(
     nursery: trio.Nursery, gateways: list[Gateway], monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(upstream_module, "FIRST_BYTE_SECONDS", 0.05)
-    monkeypatch.setattr(upstream_module, "BETWEEN_BYTES_SECONDS", 0.05)
+    monkeypatch.setattr(local, "PATIENCE", Patience(0.05, 0.05))
 
     async def play(peer: Peer) -> None:
         await peer.send(sent)
@@ -150,7 +198,7 @@ async def test_a_silent_node_is_a_504(
 async def test_a_node_that_falls_silent_mid_stream_ends_it_with_an_error(
     nursery: trio.Nursery, gateways: list[Gateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upstream_module, "BETWEEN_BYTES_SECONDS", 0.05)
+    monkeypatch.setattr(local, "PATIENCE", Patience(5, 0.05))
 
     async def play(peer: Peer) -> None:
         await peer.send(SSE_HEAD + chunk(EVENTS[0] + EVENTS[1][:9]))
@@ -222,12 +270,80 @@ async def test_a_shutdown_ends_what_is_in_flight_with_an_error(
     await until(lambda: script.open == 0)
 
 
+MESSAGE = b'{"model": "m", "max_tokens": 9, "stream": true, "messages": [{"role": "user", "content": "hi"}]}'
+RESPONSE = b'{"model": "m", "input": "hi", "stream": true}'
+TRANSLATED = [("/v1/messages", MESSAGE, b"text_delta"), ("/v1/responses", RESPONSE, b"output_text.delta")]
+
+
+@pytest.mark.parametrize(("path", "body", "mark"), TRANSLATED)
+async def test_a_client_that_leaves_a_translated_stream_closes_the_connection_to_the_node_at_once(
+    nursery: trio.Nursery, gateways: list[Gateway], path: str, body: bytes, mark: bytes
+) -> None:
+    async def play(peer: Peer) -> None:
+        await hold(peer, SSE_HEAD, chunk(EVENTS[0] + EVENTS[1]))
+
+    gateway, script = await start(nursery, gateways, play)
+    port = await start_app(nursery, gateway.app)
+    async with await RawClient.connect(port) as client:
+        await client.stream.send_all(request_bytes("POST", path, body))
+        await client.read_until(mark)
+    await until(lambda: script.open == 0)
+    assert (in_flight(gateway.router), gateway.poked) == (0, [])
+
+
+@pytest.mark.parametrize("case", TRANSLATED)
+async def test_a_shutdown_ends_a_translated_stream_as_its_dialect_ends_them(
+    gateways: list[Gateway], monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery, case: tuple[str, bytes, bytes]
+) -> None:
+    path, body, mark = case
+    monkeypatch.setattr(server, "DRAIN_SECONDS", 0.05)
+
+    async def play(peer: Peer) -> None:
+        await hold(peer, SSE_HEAD, chunk(EVENTS[0] + EVENTS[1]))
+
+    gateway, _ = await start(nursery, gateways, play)
+    port = await start_app(nursery, gateway.app, gateway.proxy.drain)
+    async with await RawClient.connect(port) as client:
+        await client.stream.send_all(request_bytes("POST", path, body))
+        client.expect()
+        client.feed(await client.read_until(mark))
+        gateway.proxy.drain.stopping.set()
+        *_, last = sse_data((await client.rest())[2])
+    error = last["error"] if path == "/v1/messages" else last["response"]["error"]
+    assert error["message"] == "The server is shutting down."
+    assert last["type"] == ("error" if path == "/v1/messages" else "response.failed")
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+async def test_a_client_that_leaves_while_its_model_is_loaded_gives_the_wait_up(
+    gateways: list[Gateway], monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    waiting, given_up = trio.Event(), trio.Event()
+
+    async def acquire(*_: object) -> None:
+        waiting.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            given_up.set()
+
+    gateways.append(gateway_to({"a": refused_url()}))
+    monkeypatch.setattr(Router, "acquire", acquire)
+    call = Call.post(path, MESSAGE)
+    async with trio.open_nursery() as both:
+        both.start_soon(call.run, gateways[-1].app)
+        await waiting.wait()
+        call.leave()
+    assert given_up.is_set()
+    assert call.messages == []
+
+
 async def test_a_fault_of_our_own_is_an_envelope_without_details(
     gateways: list[Gateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = gateway_to({"a": refused_url()})
     gateways.append(gateway)
-    monkeypatch.setattr(Router, "grant", lambda *_: 1 / 0)
+    monkeypatch.setattr(Router, "acquire", lambda *_: 1 / 0)
     call = await gateway.ask()
     assert (call.status, call.error["code"]) == (500, "internal_error")
     assert "division" not in call.answer.decode()

@@ -2,14 +2,11 @@
 
 import pytest
 import trio
-from attrs import define
-from gateways import ANSWER, PATH, REQUEST, Gateway, gateway_to
+from gateways import ANSWER, PATH, REQUEST, Gateway, app_of, gateway_to
 from http_parts import Call, Script, plays, start_script, whole
 
-from helexa.cortex.app import make_app
 from helexa.cortex.auth import Gate, Key, sha256
 from helexa.wire import tenant
-from helexa.wire.fleet import ActorReport
 
 INFERENCE = frozenset({"inference"})
 NAMES = {"team-key": "team-a", "odd-key": "J. Döe\r\nx-forged: 1", "long-key": "x" * 500}
@@ -17,16 +14,10 @@ KEYS = {sha256(key.encode()): Key(name, "account", INFERENCE) for key, name in N
 FORGED = (b"x-helexa-tenant", b"someone-else")
 
 
-@define
-class NoActors:
-    def actors(self) -> tuple[ActorReport, ...]:
-        return ()
-
-
 async def ask(script: Script, gateways: list[Gateway], gate: Gate, *headers: tuple[bytes, bytes]) -> list[bytes]:
     """The tenants a node was told when a client with these headers asked."""
     gateways.append(gateway_to({"a": script.url}))
-    app = make_app(gateways[-1].proxy, NoActors(), gate, local_only=False)
+    app = app_of(gateways[-1], gate)
     call = await Call.post(PATH, REQUEST, list(headers)).run(app)
     assert call.status == 200, call.answer
     lines = script.requests[-1][0].split(b"\r\n")

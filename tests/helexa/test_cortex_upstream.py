@@ -1,8 +1,5 @@
 """The thin HTTP client: every framing cut anywhere, connections used again, and everything that can break."""
 
-import gc
-import socket
-import ssl
 from collections import deque
 from typing import Any
 
@@ -11,16 +8,18 @@ import trio
 from http_parts import Peer, chunk, plays, start_script, until, whole
 from trio.testing import MockClock
 
-from helexa.cortex import upstream as module
 from helexa.cortex.upstream import (
     MAX_IDLE,
+    PATIENCE,
     BrokenError,
     ConnectError,
+    Patience,
     Pool,
     TimeoutExceededError,
     Upstream,
     UpstreamError,
     _Connection,
+    split_url,
 )
 
 BODY = b'{"x": "some body"}'
@@ -173,7 +172,7 @@ async def test_an_answer_that_is_too_long_is_given_up() -> None:
 
 @pytest.mark.parametrize(
     ("pieces", "seconds"),
-    [((), module.FIRST_BYTE_SECONDS), ((BY_LENGTH[:20],), 600.0), ((BY_LENGTH[:-1],), module.BETWEEN_BYTES_SECONDS)],
+    [((), PATIENCE.first_byte), ((BY_LENGTH[:20],), 600.0), ((BY_LENGTH[:-1],), PATIENCE.idle)],
 )
 async def test_silence_ends_in_a_timeout(autojump_clock: MockClock, pieces: tuple[bytes, ...], seconds: float) -> None:
     wire = Wire(*pieces, ends=False)
@@ -181,6 +180,18 @@ async def test_silence_ends_in_a_timeout(autojump_clock: MockClock, pieces: tupl
         await exchange(wire)
     assert trio.current_time() == pytest.approx(seconds, abs=1)
     assert wire.closed
+
+
+async def test_patience_is_each_requests_own(autojump_clock: MockClock) -> None:
+    connection, idle = connection_to(Wire(BY_LENGTH, CLOSED_HEAD, ends=False))
+    response = await connection.exchange(b"request", Patience(1, 2))
+    await response.read_all(100)
+    await response.aclose()
+    response = await idle.pop().exchange(b"request", Patience(3, 4))
+    with pytest.raises(TimeoutExceededError, match=r"^nothing came for 4 s$"):
+        await response.read()
+    await response.aclose()
+    assert trio.current_time() == pytest.approx(4)
 
 
 async def test_an_upstream_that_takes_no_request_ends_in_a_timeout(autojump_clock: MockClock) -> None:
@@ -198,7 +209,7 @@ async def test_an_upstream_that_takes_no_request_ends_in_a_timeout(autojump_cloc
 async def test_a_slow_body_may_take_longer_than_any_silence(autojump_clock: MockClock) -> None:
     class Slow(Wire):
         async def receive_some(self, max_bytes: int | None = None) -> bytes:
-            await trio.sleep(module.BETWEEN_BYTES_SECONDS - 1)
+            await trio.sleep(PATIENCE.idle - 1)
             return await super().receive_some(max_bytes)
 
     head = BY_LENGTH.removesuffix(BODY)
@@ -207,10 +218,10 @@ async def test_a_slow_body_may_take_longer_than_any_silence(autojump_clock: Mock
 
 async def test_a_request_is_written_in_full(nursery: trio.Nursery) -> None:
     script = await start_script(nursery, plays(BY_LENGTH))
-    upstream = Upstream(script.url + "/prefix/")
+    upstream = Upstream(script.url)
     assert await ask(upstream, b"body") == (200, BODY)
     await upstream.aclose()
-    head = f"POST /prefix/x HTTP/1.1\r\nhost: 127.0.0.1:{script.port}\r\na: b\r\ncontent-length: 4"
+    head = f"POST /x HTTP/1.1\r\nhost: 127.0.0.1:{script.port}\r\na: b\r\ncontent-length: 4"
     assert script.requests == [(head.encode(), b"body")]
 
 
@@ -299,63 +310,6 @@ async def test_an_upstream_that_always_closes_without_an_answer_is_asked_once(nu
     assert len(script.requests) == 1
 
 
-def refused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
-
-
-async def test_a_refused_connection_is_a_connect_error() -> None:
-    with pytest.raises(ConnectError, match=r"^no connection: "):
-        await ask(Upstream(f"http://127.0.0.1:{refused_port()}"))
-
-
-async def test_a_name_nobody_knows_is_a_connect_error() -> None:
-    with pytest.raises(ConnectError, match=r"^no connection"):
-        await ask(Upstream("http://nothing.invalid"))
-
-
-async def test_a_connection_that_takes_too_long_is_a_connect_error(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def hang(*_: object) -> None:
-        await trio.sleep(10)
-
-    monkeypatch.setattr(trio, "open_tcp_stream", hang)
-    with pytest.raises(ConnectError, match=r"^no connection within 5 s$"):
-        await ask(Upstream("http://127.0.0.1:1"))
-
-
-async def test_a_server_without_tls_is_a_connect_error_and_its_connection_is_closed(nursery: trio.Nursery) -> None:
-    async def answer(stream: trio.SocketStream) -> None:
-        nonlocal open_connections
-        open_connections += 1
-        async with stream:
-            await stream.receive_some()
-            await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-            assert await stream.receive_some() == b""
-        open_connections -= 1
-
-    open_connections = 0
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    nursery.start_soon(trio.serve_listeners, answer, [listener])
-    with pytest.raises(ConnectError):
-        await ask(Upstream(f"https://127.0.0.1:{listener.socket.getsockname()[1]}"))
-    await until(lambda: open_connections == 0)
-    gc.collect()
-
-
-def test_tls_checks_certificates_and_names() -> None:
-    context = Upstream("https://localhost:1")._tls
-    assert context is not None
-    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
-
-
-@pytest.mark.parametrize("url", ["ftp://x", "127.0.0.1:80", "http://", ""])
-def test_only_http_urls_are_upstreams(url: str) -> None:
-    with pytest.raises(ValueError, match="is not an http or https URL"):
-        Upstream(url)
-
-
 @pytest.mark.parametrize("when", ["before the head", "in the body"])
 async def test_a_cancelled_exchange_closes_its_connection(nursery: trio.Nursery, when: str) -> None:
     async def play(peer: Peer) -> None:
@@ -378,6 +332,18 @@ async def test_a_pool_has_one_upstream_per_origin_and_closes_them_all(nursery: t
     assert script.open == 1
     await pool.aclose()
     await until(lambda: script.open == 0)
+
+
+@pytest.mark.parametrize(
+    ("url", "origin", "path"),
+    [
+        ("http://box:1", "http://box:1", ""),
+        ("https://API.example.com/v1/", "https://api.example.com", "/v1"),
+        ("http://[::1]:8080/a/b", "http://[::1]:8080", "/a/b"),
+    ],
+)
+def test_a_url_is_an_origin_and_a_path(url: str, origin: str, path: str) -> None:
+    assert split_url(url) == (origin, path)
 
 
 @pytest.mark.parametrize("error", [ConnectError, BrokenError, TimeoutExceededError])

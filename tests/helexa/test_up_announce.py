@@ -8,10 +8,12 @@ import pytest
 import trio
 import trio.testing
 from attrs import evolve
-from fleets import node, sighting
+from fleets import sighting
 
-from actors.router import NodeUp, Router
+from actors.router import Router
 from config import Address, Cortex, Entitlements, Model, Neuron, Topology
+from helexa.cortex.fleet import Node
+from helexa.cortex.state import NodeUp
 from helexa.up import Plan
 from helexa.up.announce import announce, banner
 from helexa.wire.fleet import Activation, ActivationFailure, DeviceInfo, ModelReport
@@ -24,12 +26,16 @@ LOADED = ModelReport("m", "loaded")
 
 @pytest.fixture
 def router() -> Router:
-    return Router({each.name: each.endpoint for each in TOPOLOGY.neurons}, ["m", "x"])
+    return Router(TOPOLOGY)
 
 
 def seen(*reports: ModelReport, **activation: Any) -> NodeUp:
     found = sighting(*reports, activation=Activation(**activation))
     return NodeUp("here", evolve(found, discovery=evolve(found.discovery, devices=(DeviceInfo(0, "cpu", "x", 1),))))
+
+
+def node(name: str, *reports: ModelReport) -> Node:
+    return Node(Neuron(name), up=True, sighting=sighting(*reports))
 
 
 async def test_each_step_is_said_once(router: Router, autojump_clock: trio.testing.MockClock) -> None:
@@ -61,7 +67,7 @@ async def test_each_step_is_said_once(router: Router, autojump_clock: trio.testi
 async def test_a_host_without_the_gateway_says_where_that_is() -> None:
     said: list[str] = []
     topology = evolve(TOPOLOGY, cortex=Cortex(host="gateway"))
-    await announce(topology, [LOCAL], Router({}), said.append, False)
+    await announce(topology, [LOCAL], Router(topology), said.append, False)
     assert said == ["running here; the gateway is on host 'gateway'"]
 
 

@@ -53,17 +53,18 @@ class Fleet:
     def neuron_url(self) -> str:
         return f"http://127.0.0.1:{self.neuron_port}"
 
-    def start(self) -> "Fleet":
+    def start(self, ready: str = "/ready") -> "Fleet":
+        """Run it until `ready` answers: by default, until a model is loaded."""
         with self.log.open("w") as log:
             command = [sys.executable, "-m", "helexa", "up", str(self.topology)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        wait_until(self.is_ready, START_SECONDS, f"a fleet that serves; it said {self.log.read_text()}")
+        wait_until(lambda: self.is_ready(ready), START_SECONDS, f"a fleet that serves; it said {self.log.read_text()}")
         return self
 
-    def is_ready(self) -> bool:
+    def is_ready(self, path: str) -> bool:
         if self.process.poll() is not None:
             pytest.fail(f"helexa up ended with {self.process.returncode}: {self.log.read_text()}")
-        return self.get("/ready") == 200
+        return self.get(path) == 200
 
     def get(self, path: str) -> int:
         try:

@@ -1,0 +1,142 @@
+"""A request asked of the fleet's nodes: one after the other, as long as another might do better."""
+
+import os
+
+import structlog
+from attrs import define, field, frozen
+
+from helexa.cortex import kinds
+from helexa.cortex.answer import LOCAL_ROUTE, Answer, Plain
+from helexa.cortex.dialects import CHAT, COMPLETIONS, COUNT_TOKENS, Asked
+from helexa.cortex.exchange import Attempt
+from helexa.cortex.failures import Failed, Target
+from helexa.cortex.policy import LoadingTooLong, NoHealthyNodes, Recovering, Refusal, Unknown, Wanted, refusal_error
+from helexa.cortex.policy import Route as Place
+from helexa.cortex.ports import Grant, Routes
+from helexa.cortex.prefixes import prefixes
+from helexa.cortex.upstream import PATIENCE, Pool
+from helexa.web.asgi import Headers
+from helexa.wire import tenant
+from helexa.wire.errors import ApiError
+
+_log = structlog.get_logger()
+_UNAVAILABLE = 503
+
+
+@frozen
+class Unanswered:
+    """No node has answered.
+
+    Attributes:
+        answer: what the client gets if nobody outside answers either.
+        known: whether the fleet knows the model at all.
+        soon: whether it will serve it soon: then nobody outside is asked.
+    """
+
+    answer: Plain | ApiError
+    known: bool = True
+    soon: bool = False
+
+
+@define(eq=False)
+class Local:
+    """One request's walk through the fleet.
+
+    Attributes:
+        routes: grants places.
+        pool: connections.
+        secret: the fleet's.
+        asked: the request.
+        answer: what the client gets.
+        key_name: whose request it is.
+    """
+
+    routes: Routes
+    pool: Pool
+    secret: str | None
+    asked: Asked
+    answer: Answer
+    key_name: str | None
+    _avoid: frozenset[str] = field(default=frozenset(), init=False)
+    _twice: frozenset[str] = field(default=frozenset(), init=False)
+    _last: Plain | ApiError | None = field(default=None, init=False)
+
+    async def run(self) -> Unanswered | None:
+        """Answer the request; or say why no node did."""
+        beginnings = self._beginnings()
+        while True:
+            granted = await self.routes.acquire(Wanted(self.asked.name, beginnings, self._avoid))
+            if not isinstance(granted, Grant):
+                return self._unanswered(granted)
+            try:
+                goes_on = await self._ask(granted.route)
+            finally:
+                self.routes.release(granted)
+            if self.answer.ended:
+                return None
+            if not goes_on:
+                return self._unanswered(NoHealthyNodes(granted.route.model))
+
+    def _beginnings(self) -> tuple[bytes, ...]:
+        """What the router recognizes the conversation by, where that makes a difference."""
+        if not self.routes.wants_prefixes(self.asked.name) or self.asked.dialect.path == COMPLETIONS:
+            return ()
+        chat = self.asked.body if self.asked.dialect.path == CHAT else self.asked.chat.chat
+        return prefixes(chat, self.key_name or "")
+
+    def _unanswered(self, refusal: Refusal) -> Unanswered:
+        soon = isinstance(refusal, Recovering | LoadingTooLong)
+        return Unanswered(self._last or refusal_error(refusal), not isinstance(refusal, Unknown), soon)
+
+    async def _ask(self, place: Place) -> bool:
+        """Ask one node; whether another may be asked if it has not answered."""
+        if place.node in self._twice:
+            return False
+        if place.node in self._avoid:  # it has loaded the model anew, or there is no other
+            self._twice |= {place.node}
+        self.answer.route = LOCAL_ROUTE
+        try:
+            await self._attempt(place).run(self.pool)
+        except Failed as failed:
+            self._avoid |= {place.node}
+            return self._learn(place, failed)
+        except ApiError:
+            if self.answer.started:  # it broke in the middle of its answer
+                self.routes.suspect(place.node)
+            raise
+        return False
+
+    def _attempt(self, place: Place) -> Attempt:
+        kind = kinds.TOKENIZER if self.asked.dialect.path == COUNT_TOKENS else kinds.NEURON
+        way = kinds.way(self.asked.dialect, kind)
+        assert way is not None  # a node answers every dialect
+        title = f"node '{place.node}'"
+        target = Target(place.node, title, place.endpoint, place.model, self._headers(), PATIENCE, local=True)
+        return Attempt(target, way, self.asked, self.answer)
+
+    def _headers(self) -> Headers:
+        headers = [(b"content-type", b"application/json"), (b"x-request-id", self.asked.request_id.encode())]
+        if self.secret is not None:
+            headers.append((b"authorization", b"Bearer " + os.fsencode(self.secret)))
+        if self.key_name is not None:
+            headers.append((tenant.HEADER, tenant.write(self.key_name)))
+        return headers
+
+    def _learn(self, place: Place, failed: Failed) -> bool:
+        """Tell the router, and decide whether to ask another node.
+
+        A node that was not reached, or does not have the model any more, says nothing about the request: the model may
+        even be loaded elsewhere for it. After any other failure only nodes that have it are asked, since the request
+        may be what broke this one.
+        """
+        reason = str(failed.__cause__ or failed)
+        _log.warning("node.failed_request", node=place.node, request_id=self.asked.request_id, reason=reason)
+        if not failed.connected:
+            self.routes.unreachable(place.node, reason)
+            return True
+        self.routes.suspect(place.node)
+        if failed.unloaded:
+            return True
+        self._last = failed.answer
+        holders = self.routes.fleet().holders.get(place.model, ())
+        return failed.status == _UNAVAILABLE or any(each.node not in self._avoid for each in holders)

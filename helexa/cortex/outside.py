@@ -1,0 +1,106 @@
+"""Which providers outside the fleet may be asked for a model. Pure: a topology and a name in, a decision out."""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+from attrs import frozen
+
+from config import Provider, Route, Topology
+from helexa.wire.errors import ApiError
+
+
+@frozen
+class Outside:
+    """Ask these providers, in order.
+
+    Attributes:
+        route: the topology's route that matched.
+        providers: at least one.
+        model: the name to ask them for.
+    """
+
+    route: Route
+    providers: tuple[Provider, ...]
+    model: str
+
+
+@frozen
+class Denied:
+    """The topology forbids to send requests for this model there."""
+
+    model: str
+    route: Route
+
+
+def targets(topology: Topology, name: str) -> Outside | Denied | None:
+    """Decide where outside the fleet a request may go; ``None`` if no route is for it.
+
+    The first route whose pattern matches decides, and no other is looked at. What it or a provider forbids is not sent
+    on to the next provider either: the list ends there.
+
+    Args:
+        topology: the one in force.
+        name: as the client asked; patterns are held against the model that an alias stands for, so that an alias is
+            no way around them.
+    """
+    model = topology.aliases.get(name, name)
+    route = next((route for route in topology.routes if _matches(route.pattern, model)), None)
+    if route is None:
+        return None
+    if _forbids(route.deny, model, name):
+        return Denied(name, route)
+    sent = route.model or model
+    named = (topology.provider(each) for each in route.providers)
+    providers = tuple(_leading(sent, (provider for provider in named if provider is not None)))
+    return Outside(route, providers, sent) if providers else Denied(name, route)
+
+
+def _leading(sent: str, providers: Iterable[Provider]) -> Iterable[Provider]:
+    """The providers up to the first that may not have the model."""
+    for provider in providers:
+        if not permits(provider, sent):
+            return
+        yield provider
+
+
+def permits(provider: Provider, model: str) -> bool:
+    """Whether a model of that name may be asked for there."""
+    if _forbids(provider.deny, model):
+        return False
+    return not provider.allow or any(_matches(pattern, model) for pattern in provider.allow)
+
+
+def _forbids(patterns: Iterable[str], *names: str) -> bool:
+    """Whether a pattern matches one of the names; some providers trim names and ignore case, so this does, too."""
+    plain = [name.strip().casefold() for name in names]
+    return any(_matches(pattern.casefold(), name) for pattern in patterns for name in plain)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    return _compiled(pattern).fullmatch(name) is not None
+
+
+@lru_cache(maxsize=4096)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """``*`` and ``?`` are wildcards and all else is itself: fnmatch would read brackets as sets of characters.
+
+    What stands between two stars is looked for once, from the left: going back over it could not help, and a client
+    who may send names of any length could make it take for ever.
+    """
+    first, *rest = (re.escape(part).replace(r"\?", ".") for part in pattern.split("*"))
+    if not rest:
+        return re.compile(first, re.DOTALL)
+    between = "".join(f"(?>.*?{part})" for part in rest[:-1] if part)
+    return re.compile(f"{first}{between}.*{rest[-1]}", re.DOTALL)
+
+
+def not_permitted(denied: Denied) -> ApiError:
+    """The answer that a client gets."""
+    return ApiError(
+        403,
+        f"The model '{denied.model}' is not permitted here: the topology's route '{denied.route.pattern}' denies it.",
+        "permission_error",
+        "model_not_permitted",
+        "model",
+    )

@@ -1,0 +1,136 @@
+"""What a node's answers say: which models are where, what has changed, what has failed. Pure."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from attrs import evolve
+
+from helexa.cortex.fleet import Holder, Node, Sighting
+from helexa.wire.fleet import DeviceHealth, ModelReport
+
+Told = Mapping[str, Holder | None]
+
+
+def told(node: Node) -> Told:
+    """The models that a node told of, those that its start-up is still to load among them.
+
+    For each that requests can be sent to now, its holder.
+    """
+    found: dict[str, Holder | None] = dict.fromkeys(node.coming)
+    for report in node.models:
+        serves = node.up and report.status == "loaded"
+        found[report.id] = Holder(node.name, node.endpoint, report.capacity) if serves else None
+    return found
+
+
+def statuses(node: Node) -> dict[str, str]:
+    """The status of every model that a node told of, of those too that its start-up is still to load."""
+    coming = dict.fromkeys(node.coming, "loading" if node.up else "recovering")
+    return {**coming, **{report.id: report.status for report in node.models}}
+
+
+def changes(before: Node, after: Node) -> Iterator[tuple[str, str | None, str]]:
+    """Models whose status is another one: the model, its status before, ``None`` if there was none, and now."""
+    was, now = statuses(before), statuses(after)
+    for model in sorted(was.keys() | now.keys()):
+        old, new = was.get(model), now.get(model, "unloaded")
+        if (old or "unloaded") != new:
+            yield model, old, new
+
+
+def failures(before: Node, after: Node) -> dict[str, str]:
+    """What a node tells for the first time that it could not load, and why.
+
+    A start-up's failures stay in its answers for ever, whatever has become of the model since.
+    """
+    if after.sighting is None or not after.up:
+        return {}
+    old = set() if before.sighting is None or has_restarted(before, after) else set(_failed(before.sighting))
+    serving = {report.id for report in after.sighting.models if report.status != "failed"}
+    return {
+        model: error for model, error in _failed(after.sighting) if model not in serving and (model, error) not in old
+    }
+
+
+def _failed(sighting: Sighting) -> Iterator[tuple[str, str]]:
+    for failure in sighting.activation.failed:
+        yield failure.model, failure.error
+    for report in sighting.models:
+        if report.status == "failed":
+            yield report.id, report.error or "it failed"
+
+
+def has_restarted(before: Node, after: Node) -> bool:
+    """Whether it is another run of the neuron that has answered."""
+    if before.sighting is None or after.sighting is None:
+        return False
+    return before.sighting.version.started_at != after.sighting.version.started_at
+
+
+def unloaded(before: Node, after: Node) -> Iterator[ModelReport]:
+    """What was loaded on a device and is not there any more, by the neuron's own words."""
+    if before.sighting is None or after.sighting is None or before.sighting is after.sighting:
+        return
+    left = {report.id for report in after.sighting.models if report.status != "unloaded"}
+    for report in before.sighting.models:
+        if report.status == "loaded" and report.id not in left:
+            yield report
+
+
+def corrected(said: Sighting, known: Sighting, since: set[str]) -> Sighting:
+    """An answer given without knowledge of the latest loads and unloads, corrected by what is known of them.
+
+    Args:
+        said: the answer.
+        known: what was believed before it.
+        since: the models that have been loaded or unloaded since it was asked for.
+    """
+    models = [report for report in said.models if report.id not in since]
+    models += [report for report in known.models if report.id in since]
+    return evolve(said, models=tuple(models), devices=known.devices)
+
+
+def patched(known: Sighting, model: str, report: ModelReport | None, used_mb: int | None = None) -> Sighting:
+    """What is known of a node, once it has loaded a model, or unloaded it.
+
+    Its devices are told to have that memory in use, or no more, until they are measured anew: the next model would be
+    promised what this one has taken.
+
+    Args:
+        known: until now.
+        model: its id.
+        report: what the node said of it; ``None`` if it was unloaded.
+        used_mb: MiB of its device that were in use without it; ``None`` if it was not loaded.
+    """
+    devices, gone = known.devices, next((each for each in known.models if each.id == model), None)
+    if report is None and gone is not None:
+        devices = _using(devices, gone.device, lambda used: max(0, used - held_mb(gone)))
+    if report is not None and used_mb is not None:  # part of it may have been measured while it was being loaded
+        devices = _using(devices, report.device, lambda used: max(used, used_mb + held_mb(report)))
+    models = [each for each in known.models if each.id != model]
+    models += [report] if report is not None else []
+    return evolve(known, models=tuple(models), devices=devices)
+
+
+def _using(devices: Iterable[DeviceHealth], name: str | None, change: Callable[[int], int]) -> tuple[DeviceHealth, ...]:
+    return tuple(
+        evolve(each, memory_used_mb=change(each.memory_used_mb)) if each.name == name else each for each in devices
+    )
+
+
+def used_mb(node: Node | None, device: str, without: Iterable[str]) -> int:
+    """MiB of a device in use, once some of its models have gone."""
+    if node is None or node.sighting is None:
+        return 0
+    used = sum(each.memory_used_mb for each in node.sighting.devices if each.name == device)
+    going = set(without)
+    return max(0, used - sum(held_mb(each) for each in node.models if each.id in going))
+
+
+def held_mb(report: ModelReport, *, limited: bool = False) -> int:
+    """MiB that a model has of its device. On a host, memory of the KV cache is committed as it is used.
+
+    Args:
+        report: the model.
+        limited: whether its neuron may use so much of the device and no more: then a host's KV caches count in full.
+    """
+    return report.memory_mb + (report.kv_mb if limited or report.device != "cpu" else 0)

@@ -1,0 +1,58 @@
+"""What an operator who waits for a model is told of a fleet's events."""
+
+from typing import Any
+
+import pytest
+
+from helexa.cli.progress import Progress
+
+SNAPSHOT = {"event": "snapshot", "data": {"aliases": {"small": "m", "other": "n"}}}
+
+
+def told(model: str, *events: dict[str, Any]) -> list[str]:
+    lines: list[str] = []
+    progress = Progress(model, lines.append)
+    for event in events:
+        progress.hear(event)
+    return lines
+
+
+def event(kind: str, model: str = "m", **data: Any) -> dict[str, Any]:
+    return {"event": f"model.{kind}", "data": {"node": "a", "model": model, **data}}
+
+
+@pytest.mark.parametrize("name", ["m", "small"])
+def test_a_load_is_told_from_making_room_to_the_end(name: str) -> None:
+    assert told(
+        name,
+        SNAPSHOT,
+        event("loading", evicts=["n", "k"]),
+        event("unloading", "n"),
+        event("evicted", "n"),
+        event("loaded", seconds=1.5),
+    ) == [
+        "a: loading m in place of n, k",
+        "a: unloading n once its requests have ended",
+        "a: unloaded n",
+        "a: loaded m in 1.5 s",
+    ]
+
+
+def test_what_concerns_other_models_is_not_told() -> None:
+    assert told("m", SNAPSHOT, event("loading", "n"), event("unloading", "n"), event("loaded", "other")) == []
+
+
+def test_what_the_neuron_says_once_more_is_not_told_again() -> None:
+    assert told("m", event("loading", evicts=[]), event("loading"), event("loaded", seconds=2), event("loaded")) == [
+        "a: loading m",
+        "a: loaded m in 2 s",
+    ]
+
+
+def test_a_failure_says_why() -> None:
+    assert told("m", event("load_failed", error="no memory")) == ["a: could not load m: no memory"]
+
+
+@pytest.mark.parametrize("strange", [{}, {"event": "snapshot"}, {"event": "x", "data": 1}, {"data": {"model": "m"}}])
+def test_strange_events_are_passed_over(strange: dict[str, Any]) -> None:
+    assert told("m", strange, {"event": "snapshot", "data": {}}, event("pinned")) == []
