@@ -133,6 +133,7 @@ def fleet(directory: Path) -> Iterator[int]:
         file = Path(folder) / "topology.toml"
         file.write_text(
             f'[cortex]\nlisten = "127.0.0.1:{port}"\nmetrics_listen = "127.0.0.1:{free_port()}"\n'
+            f'database = "sqlite:///{folder}/helexa.db"\n'
             f'[[neurons]]\nname = "local"\nlisten = "127.0.0.1:{neuron}"\ndevices = ["cpu"]\npreload = ["{MODEL}"]\n'
             f'[[models]]\nid = "{MODEL}"\nsource = "path:{directory}"\n'
         )

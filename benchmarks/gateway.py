@@ -110,12 +110,13 @@ def memory(port: int, pid: int, requests: int) -> list[tuple[int, float]]:
     return [*found, (done, process.memory_info().rss / 2**20)]
 
 
-def topology(cortex: int, upstream: int) -> str:
+def topology(cortex: int, upstream: int, directory: Path) -> str:
     return f"""
 [cortex]
 host = "here"
 listen = "127.0.0.1:{cortex}"
 metrics_listen = "127.0.0.1:{free_port()}"
+database = "sqlite:///{directory}/helexa.db"
 [[neurons]]
 name = "canned"
 host = "elsewhere"
@@ -177,7 +178,7 @@ def servers(stack: ExitStack, directory: Path, cores: tuple[int, int], litellm: 
     ports, (first, second) = {name: free_port() for name in names}, cores
     run: Callable[..., int] = partial(start, stack)
     upstream = ports[DIRECT]
-    (directory / "topology.toml").write_text(topology(ports[HELEXA], upstream))
+    (directory / "topology.toml").write_text(topology(ports[HELEXA], upstream, directory))
     (directory / "litellm.yaml").write_text(litellm_config(upstream))
     run(second, sys.executable, "benchmarks/servers.py", "canned", str(upstream), MODEL)
     run(first, sys.executable, "benchmarks/servers.py", "bare", str(ports[BARE]), MODEL)

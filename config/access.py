@@ -110,6 +110,7 @@ class Key:
         key_hash: "sha256:" and the hexadecimal SHA-256 of the key.
         account: Whom its tokens are booked to; absent: an account of its own name.
         scopes: What it may do.
+        models: Patterns of the model names it is for; empty: all.
         hard_cap: Tokens it may use within `window`; None: uncapped, still metered.
         window: How the cap renews.
     """
@@ -119,6 +120,7 @@ class Key:
     key_hash: str | None = field(default=None, validator=optional(v.key_hash), repr=False)
     account: str = field(validator=v.slug)
     scopes: tuple[Scope, ...] = field(default=("inference",), validator=[v.not_empty, v.distinct])
+    models: tuple[str, ...] = field(default=(), validator=[v.each(v.pattern), v.distinct])
     hard_cap: int | None = field(default=None, validator=optional(v.between(0, LARGEST_COUNT)))
     window: Window = Window()
 

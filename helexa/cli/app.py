@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from helexa.cli import commands, operate
+from helexa.cli.keys import keys_app
 from helexa.cli.operate import Fleet
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
     epilog="Start with: helexa up   (a demo fleet with a small bundled model), then: helexa chat",
     rich_markup_mode="rich",
 )
+app.add_typer(keys_app)
 
 File = Annotated[Path, typer.Argument(help="The topology file.", show_default=False)]
 OptionalFile = Annotated[

@@ -58,6 +58,7 @@ def _run(main: Callable[[], object]) -> int:
 
     from actors import EscalationError
     from helexa.cortex.auth import MissingKeyError
+    from helexa.cortex.keys import StoreSettingError
     from helexa.logs import configure
     from helexa.web.server import PortInUseError
 
@@ -65,7 +66,7 @@ def _run(main: Callable[[], object]) -> int:
     code = DONE
     try:
         trio.run(main)  # type: ignore[arg-type]  # an async function, behind a partial
-    except* (PortInUseError, MissingKeyError, EscalationError) as group:
+    except* (PortInUseError, MissingKeyError, StoreSettingError, EscalationError) as group:
         for error in leaves(group):
             code = fail(str(error))
     except* KeyboardInterrupt:

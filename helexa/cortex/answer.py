@@ -6,6 +6,7 @@ from urllib.parse import quote
 from attrs import frozen
 
 from helexa.cortex.dialects import Dialect, id_headers
+from helexa.cortex.observing import Observation
 from helexa.cortex.relays import Relay
 from helexa.web.asgi import EventStream, Headers, send_body
 from helexa.web.server import Send
@@ -35,10 +36,12 @@ class Answer(EventStream):
         route: the route it was sent by.
         warnings: what was passed over on the way there.
         ended: whether the client has its answer.
+        seen: the request as it is counted and logged.
     """
 
-    def __init__(self, send: Send, dialect: Dialect, request_id: str) -> None:
+    def __init__(self, send: Send, dialect: Dialect, request_id: str, seen: Observation) -> None:
         super().__init__(send)
+        self.seen = seen
         self.relay: Relay | None = None
         self.attempts = 0
         self.node: str | None = None
@@ -64,11 +67,13 @@ class Answer(EventStream):
         if not self.started:
             self._headers = self.headers()
         self.ended = not more
+        self.seen.wrote(data, more=more)
         await super()._write(data, more=more)
 
     async def whole(self, plain: Plain) -> None:
         """Send an answer in one piece."""
         self.ended = True
+        self.seen.answered(plain.status, plain.body)
         await send_body(self._whole_send, plain.status, plain.body, [*plain.headers, *self.headers()])
 
     async def give(self, found: Plain | ApiError) -> None:
@@ -77,6 +82,7 @@ class Answer(EventStream):
 
     async def fail(self, error: ApiError) -> None:
         """End with an error: an answer of its own if nothing was sent yet, else as the dialect ends its streams."""
+        self.seen.failed(error.code)
         if self.started:
             assert self.relay is not None
             await self.end(self.relay.fail(error))

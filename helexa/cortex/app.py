@@ -6,13 +6,14 @@ from time import time
 from typing import Any, NoReturn, cast
 
 from attrs import evolve
-from quart import Response
+from quart import Response, request
 from quart_trio import QuartTrio
 
-from helexa.cortex import admin, listing, openapi, planning
-from helexa.cortex.auth import Gate, presented_key
+from helexa.cortex import admin, key_routes, listing, openapi, planning
+from helexa.cortex.auth import KEY, Gate, permitted, presented_key
 from helexa.cortex.dialects import DIALECTS, MESSAGES, DialectError, of_path
 from helexa.cortex.events import EventLog
+from helexa.cortex.keys import Keys
 from helexa.cortex.ports import Actors, Lifecycle, Routes
 from helexa.cortex.proxy import KEY_NAME, Proxy, request_id_of
 from helexa.web.front import Front
@@ -33,6 +34,7 @@ def make_app(  # noqa: PLR0913, PLR0917 - everything that the routes are about
     actors: Actors,
     events: EventLog,
     gate: Callable[[], Gate],
+    keyring: Keys,
     *,
     loopback: bool,
 ) -> Front:
@@ -45,6 +47,7 @@ def make_app(  # noqa: PLR0913, PLR0917 - everything that the routes are about
         actors: the actors of this process, for ``/fleet/actors``.
         events: what happens in the fleet.
         gate: the one that checks keys now; it changes with the topology.
+        keyring: keeps the keys, for ``/fleet/keys``.
         loopback: the gateway listens there alone. While it asks for no key, requests must name a loopback host then: a
             page that rebinds its own name to 127.0.0.1 cannot, so it cannot use the gateway.
     """
@@ -54,12 +57,15 @@ def make_app(  # noqa: PLR0913, PLR0917 - everything that the routes are about
         try:
             return _admitted(scope, gate(), loopback=loopback)
         except ApiError as error:
+            proxy.observer.refused(scope["path"], error)
             if scope["type"] != "http":
                 raise
             raise DialectError.of(error, of_path(scope["path"]), request_id_of(scope)) from error
 
     bare = {path: partial(proxy, path) for path in DIALECTS}
-    return Front(admit, bare, cast("App", _control(routes, lifecycle, actors, events)))
+    control = _control(routes, lifecycle, actors, events)
+    key_routes.add_routes(control, keyring)
+    return Front(admit, bare, cast("App", control))
 
 
 def _admitted(scope: Scope, gate: Gate, *, loopback: bool) -> Scope:
@@ -72,7 +78,7 @@ def _admitted(scope: Scope, gate: Gate, *, loopback: bool) -> Scope:
         raise errors.method_not_allowed(method, path, "POST")
     if of_path(path).path == MESSAGES and path not in DIALECTS:
         raise errors.route_not_found(method, path)
-    return scope if key is None else {**scope, KEY_NAME: key.name}
+    return scope if key is None else {**scope, KEY_NAME: key.name, KEY: key}
 
 
 def _unprefixed(scope: Scope) -> Scope:
@@ -118,13 +124,21 @@ def _model_routes(app: QuartTrio, routes: Routes) -> None:
 
     @app.get("/v1/models")
     async def models() -> Response:
-        return _json({"object": "list", "data": listing.models(routes.fleet(), created)})
+        found = listing.models(routes.fleet(), created)
+        return _json({"object": "list", "data": [entry for entry in found if _may_know(routes, entry["id"])]})
 
     @app.get("/v1/models/<path:model>")
     async def model(model: str) -> Response:
-        if (entry := listing.model(routes.fleet(), model, created)) is None:
+        entry = listing.model(routes.fleet(), model, created)
+        if entry is None or not _may_know(routes, model):
             raise errors.model_not_found(model)
         return _json(entry)
+
+
+def _may_know(routes: Routes, model: str) -> bool:
+    """Whether the key of the request at hand is for a model."""
+    key: Any = request.scope.get(KEY)
+    return permitted(key, model, routes.fleet().aliases)
 
 
 def _fleet_routes(app: QuartTrio, routes: Routes, actors: Actors) -> None:

@@ -16,7 +16,7 @@ from attrs import field, frozen
 
 from config import Entitlements, Scope
 from config import Key as DeclaredKey
-from helexa.cortex.outside import _matches as matches
+from helexa.cortex.outside import matches
 from helexa.wire import errors
 from helexa.wire.errors import ApiError
 
@@ -61,7 +61,7 @@ def declared_keys(entitlements: Entitlements, env: Mapping[str, str]) -> dict[st
     Raises:
         MissingKeyError: a ``key_env`` is not set: serving without it would lock its owner out silently.
     """
-    return {_hash(key, env): Key(key.name, key.account, frozenset(key.scopes)) for key in entitlements.keys}
+    return {_hash(key, env): Key(key.name, key.account, frozenset(key.scopes), key.models) for key in entitlements.keys}
 
 
 def _hash(key: DeclaredKey, env: Mapping[str, str]) -> str:

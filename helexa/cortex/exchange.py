@@ -60,6 +60,7 @@ class Attempt:
     def _note(self) -> None:
         answer = self.answer
         answer.attempts += 1
+        answer.seen.sent(self.target.name)
         answer.node, answer.relay = self.target.name, None
         answer.warnings = self.way.warnings(self.asked)
 

@@ -65,7 +65,9 @@ class Local:
         """Answer the request; or say why no node did."""
         beginnings = self._beginnings()
         while True:
+            self.answer.seen.wait_begins()
             granted = await self.routes.acquire(Wanted(self.asked.name, beginnings, self._avoid))
+            self.answer.seen.wait_ends()
             if not isinstance(granted, Grant):
                 return self._unanswered(granted)
             try:

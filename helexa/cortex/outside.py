@@ -45,7 +45,7 @@ def targets(topology: Topology, name: str) -> Outside | Denied | None:
             no way around them.
     """
     model = topology.aliases.get(name, name)
-    route = next((route for route in topology.routes if _matches(route.pattern, model)), None)
+    route = next((route for route in topology.routes if matches(route.pattern, model)), None)
     if route is None:
         return None
     if _forbids(route.deny, model, name):
@@ -68,16 +68,17 @@ def permits(provider: Provider, model: str) -> bool:
     """Whether a model of that name may be asked for there."""
     if _forbids(provider.deny, model):
         return False
-    return not provider.allow or any(_matches(pattern, model) for pattern in provider.allow)
+    return not provider.allow or any(matches(pattern, model) for pattern in provider.allow)
 
 
 def _forbids(patterns: Iterable[str], *names: str) -> bool:
     """Whether a pattern matches one of the names; some providers trim names and ignore case, so this does, too."""
     plain = [name.strip().casefold() for name in names]
-    return any(_matches(pattern.casefold(), name) for pattern in patterns for name in plain)
+    return any(matches(pattern.casefold(), name) for pattern in patterns for name in plain)
 
 
-def _matches(pattern: str, name: str) -> bool:
+def matches(pattern: str, name: str) -> bool:
+    """Whether a name is of a pattern with ``*`` and ``?`` as wildcards."""
     return _compiled(pattern).fullmatch(name) is not None
 
 

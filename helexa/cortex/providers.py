@@ -58,6 +58,7 @@ class Providers:
         asked: the request.
         answer: what the client gets.
         handed_on: the client's headers that are a provider's who speaks its dialect.
+        limited: the client's key is for some models only.
     """
 
     pool: Pool
@@ -66,6 +67,7 @@ class Providers:
     asked: Asked
     answer: Answer
     handed_on: Headers
+    limited: bool = False
     _last: Plain | ApiError | None = field(default=None, init=False)
     _unasked: ApiError | None = field(default=None, init=False)
 
@@ -78,6 +80,8 @@ class Providers:
             self.answer.route = LOCAL_ROUTE
         if isinstance(found, Outside):
             self.answer.route = found.route.pattern
+            if unanswered.known:
+                self.answer.seen.fell_back()
             if await self._walk(found):
                 return
         reasons = (self._last, unanswered.answer if unanswered.known else None, self._unasked, unanswered.answer)
@@ -107,7 +111,7 @@ class Providers:
             model=found.model,
             headers=headers,
             patience=Patience(provider.first_byte_timeout, provider.idle_timeout),
-            as_checked=bool(provider.allow or provider.deny or found.route.deny),
+            as_checked=bool(self.limited or provider.allow or provider.deny or found.route.deny),
         )
 
     def _headers(self, provider: Provider) -> Headers:

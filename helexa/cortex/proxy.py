@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from re import compile as pattern
 from uuid import uuid4
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from helexa.cortex import dialects
 from helexa.cortex.answer import Answer
+from helexa.cortex.auth import KEY, check_model
 from helexa.cortex.dialects import Asked
 from helexa.cortex.local import Local
+from helexa.cortex.observing import Observation, Observer
 from helexa.cortex.ports import Routes
 from helexa.cortex.providers import Breakers, Providers
 from helexa.cortex.upstream import Pool
@@ -41,6 +43,7 @@ class Proxy:
         secret: the fleet secret sent to neurons, if there is one.
         environment: where the providers' keys are.
         breakers: the providers' health.
+        observer: counts, times and logs.
     """
 
     routes: Routes
@@ -49,26 +52,35 @@ class Proxy:
     secret: str | None = None
     environment: Mapping[str, str] = field(factory=lambda: os.environ, repr=False)
     breakers: Breakers = field(factory=Breakers)
+    observer: Observer = Factory(lambda proxy: Observer(proxy.routes.fleet), takes_self=True)
 
     async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, whatever happens: an answer, or one error in its place."""
-        dialect, request_id = dialects.DIALECTS[path], request_id_of(scope)
-        answer = Answer(send, dialect, request_id)
-        async with one_end(answer, "proxy.fault", request_id=request_id):
-            raw = await read_body(scope, receive)
-            body = parse_object(raw)
-            strip = self.routes.fleet().topology.cortex.strip_billing
-            asked = Asked(dialect, raw, body, Fields(body).text("model"), request_id, strip)
-            ending = await run_while_connected(lambda: self._run(asked, answer, scope), receive, self.drain)
-            if ending is Ending.CUT:
-                raise errors.shutting_down()
+        with self.observer.begin(path, request_id_of(scope), scope.get(KEY_NAME)) as seen:
+            answer = Answer(send, dialects.DIALECTS[path], seen.request_id, seen)
+            async with one_end(answer, "proxy.fault", request_id=seen.request_id):
+                asked = await self._read(scope, receive, seen)
+                ending = await run_while_connected(lambda: self._run(asked, answer, scope), receive, self.drain)
+                if ending is Ending.CUT:
+                    raise errors.shutting_down()
+
+    async def _read(self, scope: Scope, receive: Receive, seen: Observation) -> Asked:
+        raw = await read_body(scope, receive)
+        body = parse_object(raw)
+        strip = self.routes.fleet().topology.cortex.strip_billing
+        name = Fields(body).text("model")
+        seen.read(name)
+        return Asked(dialects.DIALECTS[seen.route], raw, body, name, seen.request_id, strip)
 
     async def _run(self, asked: Asked, answer: Answer, scope: Scope) -> None:
         """Ask the fleet, then whom the topology names outside of it."""
+        key = scope.get(KEY)
+        check_model(key, asked.name, self.routes.fleet().topology.aliases)
         local = Local(self.routes, self.pool, self.secret, asked, answer, scope.get(KEY_NAME))
         refusal = await local.run()
         if refusal is not None:
-            outside = Providers(self.pool, self.environment, self.breakers, asked, answer, handed_on(scope))
+            limited = key is not None and bool(key.models)
+            outside = Providers(self.pool, self.environment, self.breakers, asked, answer, handed_on(scope), limited)
             await outside.run(self.routes.fleet().topology, refusal)
 
 

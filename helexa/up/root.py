@@ -10,6 +10,7 @@ import trio
 from attrs import evolve
 
 from actors.evictor import Evictor
+from actors.keyring import Keyring, first_key
 from actors.lifecycle import Lifecycle
 from actors.poller import Poller
 from actors.reconciler import Reconciler
@@ -20,6 +21,9 @@ from config import Changes, Topology, dumps
 from helexa.cortex.app import make_app
 from helexa.cortex.auth import Gate, declared_keys
 from helexa.cortex.events import EventLog
+from helexa.cortex.keystore import KeyStore
+from helexa.cortex.metrics_app import make_app as make_metrics_app
+from helexa.cortex.metrics_fleet import FleetCollector
 from helexa.cortex.proxy import Proxy
 from helexa.cortex.state import Happening
 from helexa.cortex.upstream import Pool
@@ -28,7 +32,7 @@ from helexa.up.announce import announce
 from helexa.up.locals import LocalNeurons
 from helexa.up.plan import Plan
 from helexa.up.stop import watch_signals
-from helexa.web.server import App, Drain, bind, serve
+from helexa.web.server import App, Drain, PortInUseError, bind, serve
 from helexa.wire.fleet import ActorReport
 
 
@@ -45,13 +49,14 @@ async def run_root(plan: Plan, say: Callable[[str], None]) -> None:
     Raises:
         PortInUseError: nothing was started.
         MissingKeyError: likewise.
+        StoreSettingError: likewise.
         EscalationError: an actor crashed more often than its policy allows; everything was stopped.
     """
     stop = trio.Event()
     with tempfile.TemporaryDirectory(prefix="helexa-") as directory:
         root = _Root(plan, Path(directory))
-        app = root.app()
-        sock = _listen(plan)
+        apps = (root.app(), root.metrics_app()) if plan.cortex else ()
+        socks = _listen(plan)
         async with trio.open_nursery() as process:
             await process.start(watch_signals, stop, process.cancel_scope)
             async with trio.open_nursery() as neurons:
@@ -59,8 +64,9 @@ async def run_root(plan: Plan, say: Callable[[str], None]) -> None:
                 async with trio.open_nursery() as actors:
                     await root.start(actors)
                     async with trio.open_nursery() as serving:
-                        if sock is not None:
+                        for app, sock in zip(apps, socks, strict=True):
                             await serving.start(serve, app, sock, root.drain)
+                        actors.start_soon(root.say_first_key, say)
                         actors.start_soon(announce, plan.topology, plan.neurons, root.router, say, plan.cortex)
                         await stop.wait()
                         say("stopping …")
@@ -80,8 +86,10 @@ class _Root:
         self.pool = Pool()
         self.events = EventLog()
         self.router = Router(plan.topology, plan.secret, self._publish)
+        self._proxy = Proxy(self.router, self.pool, self.drain, plan.secret)
         self._plan = plan
-        self._gate = _gate(plan.topology)
+        self.keyring = Keyring(KeyStore(plan.topology.cortex.database)) if plan.cortex else None
+        self._gate = self._gate_of(plan.topology)
         self._poller = Poller(self.router, plan.secret)
         self._supervisor = Supervisor("root")
         self._processes = Supervisor("neurons")
@@ -96,6 +104,8 @@ class _Root:
         """Start the actors."""
         await nursery.start(self._supervisor.run)
         plan, settings = self._plan, self._plan.topology.actors
+        if self.keyring is not None:  # escalate=False: one that is beyond help still has the keys that it knew
+            await self._supervisor.start(self.keyring, settings.ledger.restart, escalate=False)
         if plan.cortex:
             await self._supervisor.start(self.router, settings.router.restart)
             await self._supervisor.start(self._poller, settings.poller.restart)
@@ -105,18 +115,25 @@ class _Root:
 
     def app(self) -> App:
         """The gateway's ASGI application."""
+        assert self.keyring is not None
         topology = self._plan.topology
-        proxy = Proxy(self.router, self.pool, self.drain, self._plan.secret)
         lifecycle = Lifecycle(self.router)
         return make_app(
-            proxy,
+            self._proxy,
             self.router,
             lifecycle,
             self,
             self.events,
             lambda: self._gate,
+            self.keyring,
             loopback=topology.cortex.listen.is_loopback,
         )
+
+    def metrics_app(self) -> App:
+        """The ASGI application that serves the metrics."""
+        registry = self._proxy.observer.metrics.registry
+        registry.register(FleetCollector(self.router.fleet, self.actors, self._proxy.breakers))
+        return make_metrics_app(registry, local_only=self._plan.topology.cortex.metrics_listen.is_loopback)
 
     def actors(self) -> tuple[ActorReport, ...]:
         """The actors of this process."""
@@ -131,7 +148,7 @@ class _Root:
         """
         topology = _until_restart(wanted, self._plan.topology)
         dumps(topology)
-        self._gate = _gate(topology)
+        self._gate = self._gate_of(topology)
         self._plan = evolve(self._plan, topology=topology)
         leaving = self._neurons.leaving(self._plan.neurons)
         self._follow(_without(topology, leaving))
@@ -139,6 +156,21 @@ class _Root:
         self._neurons.complete(topology, self._plan.neurons)
         self._follow(topology)
         self._publish(Happening("topology.applied", {"changes": changes.lines()}))
+
+    def _gate_of(self, topology: Topology) -> Gate:
+        """Who gets in; the keyring learns which names are taken."""
+        declared = declared_keys(topology.entitlements, os.environ)
+        if self.keyring is None:
+            return Gate(topology.auth_required, declared)
+        self.keyring.declare(declared.values())
+        return Gate(topology.auth_required, declared, self.keyring.find)
+
+    async def say_first_key(self, say: Callable[[str], None]) -> None:
+        """Make a key for a fleet that asks for one and has none, which nobody could use, and show it this once."""
+        if self.keyring is None or not self._gate.required:
+            return
+        if (key := await first_key(self.keyring)) is not None:
+            say(f"this fleet asks for keys and has none yet; an admin's, which is not shown again: {key}")
 
     def _follow(self, topology: Topology) -> None:
         self.router.apply(topology)
@@ -158,10 +190,7 @@ class _Root:
 
     def _publish(self, happening: Happening) -> None:
         self.events.publish(happening.kind, **happening.data)
-
-
-def _gate(topology: Topology) -> Gate:
-    return Gate(topology.auth_required, declared_keys(topology.entitlements, os.environ))
+        self._proxy.observer.happened(happening)
 
 
 def _until_restart(wanted: Topology, now: Topology) -> Topology:
@@ -174,12 +203,17 @@ def _without(topology: Topology, neurons: tuple[str, ...]) -> Topology:
     return evolve(topology, neurons=tuple(each for each in topology.neurons if each.name not in neurons))
 
 
-def _listen(plan: Plan) -> socket | None:
-    """Bind cortex's address, and make sure that every neuron of this host will get its own."""
+def _listen(plan: Plan) -> tuple[socket, ...]:
+    """Bind the addresses of cortex, API first, and make sure that every neuron of this host will get its own."""
     for neuron in plan.neurons:
         address = allowed_listen(neuron.listen, plan.secret)
         bind(address.host, address.port, f"neurons.{neuron.name}.listen").close()
     if not plan.cortex:
-        return None
-    address = plan.topology.cortex.listen
-    return bind(address.host, address.port, "cortex.listen")
+        return ()
+    cortex = plan.topology.cortex
+    api = bind(cortex.listen.host, cortex.listen.port, "cortex.listen")
+    try:
+        return api, bind(cortex.metrics_listen.host, cortex.metrics_listen.port, "cortex.metrics_listen")
+    except PortInUseError:
+        api.close()
+        raise

@@ -33,6 +33,7 @@ def crowded(tmp_path: Path) -> Iterator[Fleet]:
     topology = tmp_path / "topology.toml"
     topology.write_text(
         f'[cortex]\nlisten = "127.0.0.1:{ports[0]}"\nmetrics_listen = "127.0.0.1:{ports[1]}"\n'
+        f'database = "sqlite:///{tmp_path}/helexa.db"\n'
         '[cortex.eviction]\nresidency = "200ms"\ndrain = "20s"\n'
         f'{neurons}{models}[actors.poller]\ninterval = "500ms"\n'
     )

@@ -8,6 +8,7 @@ import trio
 from attrs import evolve
 from gateways import ANSWER, GOLDEN, Gateway, chat, gateway_to, outside_gateway, provider
 from http_parts import SSE_HEAD, Call, Script, chunk, plays, sse_data, start_script, whole
+from scrapes import Watched
 
 from config import Provider
 from helexa.cortex.answer import Answer, Plain
@@ -348,7 +349,7 @@ def test_what_is_no_conversation_has_no_beginnings() -> None:
 
 async def test_names_that_cannot_stand_in_a_header_are_written_as_in_a_url() -> None:
     call = Call.post(CHAT, b"")
-    answer = Answer(call.send, chat_dialect, "id")
+    answer = Answer(call.send, chat_dialect, "id", Watched().observer.begin(CHAT, "id", None))
     answer.route, answer.node = "grüße-* \n", "a"
     await answer.whole(Plain(200, b"{}", []))
     assert call.headers[b"x-helexa-route"] == b"gr%C3%BC%C3%9Fe-*%20%0A"
@@ -356,7 +357,7 @@ async def test_names_that_cannot_stand_in_a_header_are_written_as_in_a_url() -> 
 
 async def test_a_stream_that_never_began_fails_as_a_whole_answer_with_its_id() -> None:
     call = Call.post(MESSAGES, b"")
-    answer = Answer(call.send, messages_dialect, "id")
+    answer = Answer(call.send, messages_dialect, "id", Watched().observer.begin(MESSAGES, "id", None))
     await answer.fail(ApiError(503, "no", "api_error", "x", retry_after=3))
     assert (call.status, call.headers[b"retry-after"], call.headers[b"request-id"]) == (503, b"3", b"id")
     assert orjson.loads(call.answer)["request_id"] == "id"

@@ -80,7 +80,7 @@ async def test_a_clients_own_name_for_its_request_is_on_refusals_too(gateway: Ga
 
 async def test_the_gate_may_change_while_it_serves(gateway: Gateway) -> None:
     gates = [Gate(required=False)]
-    app = make_app(gateway.proxy, gateway.router, None, None, None, lambda: gates[-1], loopback=False)  # type: ignore[arg-type]
+    app = make_app(gateway.proxy, gateway.router, None, None, None, lambda: gates[-1], None, loopback=False)  # type: ignore[arg-type]
     assert (await ask(app, "POST", "/v1/chat/completions")).status == 400
     gates.append(STRICT)
     assert (await ask(app, "POST", "/v1/chat/completions")).status == 401

@@ -14,9 +14,11 @@ from http_parts import SSE_HEAD, Call, Play, Script, chunk, live, start_script
 
 from actors.router import Router
 from config import Provider, ProviderKind, Route, Topology
+from helexa.cortex import keys
 from helexa.cortex.app import make_app
-from helexa.cortex.auth import Gate
+from helexa.cortex.auth import Gate, Key
 from helexa.cortex.events import EventLog
+from helexa.cortex.keys import Made, Record, Wanted
 from helexa.cortex.proxy import Proxy
 from helexa.cortex.state import NodeUp
 from helexa.cortex.upstream import Pool
@@ -121,6 +123,28 @@ def told(call: Call) -> tuple[int, bytes, bytes]:
     return call.status, call.headers.get(b"x-helexa-node", b""), call.headers[b"x-helexa-attempts"]
 
 
+class NoKeys:
+    """Knows none, and makes none."""
+
+    def records(self) -> tuple[Record, ...]:
+        return ()
+
+    def declared(self) -> tuple[Key, ...]:
+        return ()
+
+    def record(self, name: str) -> Record:
+        raise keys.not_found(name)
+
+    async def create(self, _wanted: Wanted) -> Made:
+        raise keys.unchangeable()
+
+    async def rotate(self, name: str) -> Made:
+        raise keys.not_found(name)
+
+    async def revoke(self, name: str) -> Record:
+        raise keys.not_found(name)
+
+
 class NoActors:
     def actors(self) -> tuple[ActorReport, ...]:
         return ()
@@ -149,6 +173,7 @@ def app_of(gateway: Gateway, gate: Gate | None = None, *, local_only: bool = Fal
         NoActors(),
         EventLog(),
         lambda: gate or open_gate,
+        NoKeys(),
         loopback=local_only,
     )
 

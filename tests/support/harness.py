@@ -106,6 +106,7 @@ def make_fleet(directory: Path, extra: str = "") -> Fleet:
 [cortex]
 listen = "127.0.0.1:{port}"
 metrics_listen = "127.0.0.1:{metrics_port}"
+database = "sqlite:///{directory}/helexa.db"
 [[neurons]]
 name = "local"
 listen = "127.0.0.1:{neuron_port}"

@@ -21,6 +21,7 @@ _ERRORS: Final[Mapping[str, str]] = {
     "401": "No key, or one this fleet does not know.",
     "403": "The key lacks a scope, or the model is not permitted.",
     "404": "There is no such model, or no such route.",
+    "409": "The key's name is taken, or the key cannot be changed.",
     "413": "The body is too large.",
     "429": "More is asked for than can be queued, or than the key may use; see `Retry-After`.",
     "502": "The engine or an upstream broke.",
