@@ -11,8 +11,8 @@ from actors.actor import Actor
 from actors.control import ControlError
 from actors.loads import BusyError
 from actors.router import Router
-from helexa.cortex import eviction
-from helexa.cortex.fleet import At
+from helexa.cortex.routing import eviction
+from helexa.cortex.routing.fleet import At
 
 INTERVAL_SECONDS = 1.0
 AGAIN_SECONDS = 60.0

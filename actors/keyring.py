@@ -18,9 +18,9 @@ from attrs import evolve, frozen
 
 from actors.actor import Actor
 from actors.mailbox import ActorDiedError, Ask, Mailbox
-from helexa.cortex import auth, keys
-from helexa.cortex.keys import Made, Record, Wanted
-from helexa.cortex.keystore import KeyStore, NameTakenError, NoSuchKeyError, Snapshot, StoreError
+from helexa.cortex.access import auth, keys
+from helexa.cortex.access.keys import Made, Record, Wanted
+from helexa.cortex.access.keystore import KeyStore, NameTakenError, NoSuchKeyError, Snapshot, StoreError
 from helexa.wire.errors import ApiError
 
 INTERVAL_SECONDS = 2.0
@@ -56,7 +56,7 @@ class Revoke(Ask[Record]):
 
 
 class Keyring(Actor):
-    """Implements ``helexa.cortex.keys.Keys``.
+    """Implements ``helexa.cortex.access.keys.Keys``.
 
     Args:
         store: the database; its owner from now on.

@@ -10,11 +10,11 @@ from actors.loads import BusyError, busy
 from actors.router import Router
 from config import Model
 from config.units import Duration
-from helexa.cortex import placement
-from helexa.cortex.fleet import Load
-from helexa.cortex.placement import Site
-from helexa.cortex.policy import ColdLoad
-from helexa.cortex.state import Happening
+from helexa.cortex.routing import placement
+from helexa.cortex.routing.fleet import Load
+from helexa.cortex.routing.placement import Site
+from helexa.cortex.routing.policy import ColdLoad
+from helexa.cortex.routing.state import Happening
 from helexa.wire import errors
 
 

@@ -17,9 +17,9 @@ from attrs import define, field
 from actors.actor import error_line
 from actors.bell import Bell
 from actors.control import ControlError, NeuronControl
-from helexa.cortex.fleet import At, Load
-from helexa.cortex.policy import ColdLoad
-from helexa.cortex.state import Happening, State
+from helexa.cortex.routing.fleet import At, Load
+from helexa.cortex.routing.policy import ColdLoad
+from helexa.cortex.routing.state import Happening, State
 from helexa.wire import errors
 from helexa.wire.fleet import LoadRequest, ModelReport
 

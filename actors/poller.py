@@ -13,8 +13,8 @@ from actors.actor import Actor
 from actors.mailbox import MailboxFullError
 from actors.router import Router
 from config import Model, Topology
-from helexa.cortex.fleet import Sighting
-from helexa.cortex.state import NodeDown, NodeUp, Sight
+from helexa.cortex.routing.fleet import Sighting
+from helexa.cortex.routing.state import NodeDown, NodeUp, Sight
 from helexa.wire import fleet as shapes
 from helexa.wire.fleet import EstimateRequest, LoadRequest
 

@@ -17,10 +17,10 @@ from actors.control import NeuronControl
 from actors.loads import Loads
 from actors.mailbox import Mailbox
 from config import Topology
-from helexa.cortex.fleet import Fleet
-from helexa.cortex.policy import ColdLoad, LoadingTooLong, NoFeasibleNeuron, Refusal, Route, Wait, Wanted
 from helexa.cortex.ports import Grant
-from helexa.cortex.state import Happening, NodeDown, NodeUp, Sight, State
+from helexa.cortex.routing.fleet import Fleet
+from helexa.cortex.routing.policy import ColdLoad, LoadingTooLong, NoFeasibleNeuron, Refusal, Route, Wait, Wanted
+from helexa.cortex.routing.state import Happening, NodeDown, NodeUp, Sight, State
 from helexa.wire.fleet import Activation
 
 _log = structlog.get_logger()

@@ -17,10 +17,10 @@ from random import Random
 from time import perf_counter
 
 from config import Model, Neuron, Topology
-from helexa.cortex import listing
-from helexa.cortex.fleet import Sighting
-from helexa.cortex.policy import ColdLoad, Route, Unknown, Wanted
-from helexa.cortex.state import NodeDown, NodeUp, State
+from helexa.cortex.routing import listing
+from helexa.cortex.routing.fleet import Sighting
+from helexa.cortex.routing.policy import ColdLoad, Route, Unknown, Wanted
+from helexa.cortex.routing.state import NodeDown, NodeUp, State
 from helexa.wire.fleet import DeviceHealth, DeviceInfo, Discovery, Estimate, ModelReport, Version
 
 NEURONS, MODELS, LOADED_EACH = 200, 1000, 40

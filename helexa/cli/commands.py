@@ -57,8 +57,8 @@ def _run(main: Callable[[], object]) -> int:
     import trio
 
     from actors import EscalationError
-    from helexa.cortex.auth import MissingKeyError
-    from helexa.cortex.keys import StoreSettingError
+    from helexa.cortex.access.auth import MissingKeyError
+    from helexa.cortex.access.keys import StoreSettingError
     from helexa.logs import configure
     from helexa.web.server import PortInUseError
 

@@ -9,10 +9,10 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from config import Problem, Topology, TopologyError, parse
-from helexa.cortex import listing
 from helexa.cortex.events import EventLog, Feed, seen
-from helexa.cortex.fleet import Fleet
 from helexa.cortex.ports import Lifecycle, Routes
+from helexa.cortex.routing import listing
+from helexa.cortex.routing.fleet import Fleet
 from helexa.web.quart_errors import json_response
 from helexa.wire import errors, sse
 from helexa.wire.errors import ApiError

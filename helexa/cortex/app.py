@@ -9,13 +9,15 @@ from attrs import evolve
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from helexa.cortex import admin, key_routes, listing, openapi, planning
-from helexa.cortex.auth import KEY, Gate, permitted, presented_key
-from helexa.cortex.dialects import DIALECTS, MESSAGES, DialectError, of_path
+from helexa.cortex import admin, openapi
+from helexa.cortex.access import key_routes
+from helexa.cortex.access.auth import KEY, Gate, permitted, presented_key
+from helexa.cortex.access.keys import Keys
 from helexa.cortex.events import EventLog
-from helexa.cortex.keys import Keys
+from helexa.cortex.exchange.dialects import DIALECTS, MESSAGES, DialectError, of_path
+from helexa.cortex.exchange.proxy import KEY_NAME, Proxy, request_id_of
 from helexa.cortex.ports import Actors, Lifecycle, Routes
-from helexa.cortex.proxy import KEY_NAME, Proxy, request_id_of
+from helexa.cortex.routing import listing, planning
 from helexa.web.front import Front
 from helexa.web.hosts import is_local
 from helexa.web.quart_errors import json_app, json_response

@@ -4,8 +4,8 @@ from typing import Protocol
 
 from attrs import frozen
 
-from helexa.cortex.fleet import Fleet
-from helexa.cortex.policy import Refusal, Route, Wanted
+from helexa.cortex.routing.fleet import Fleet
+from helexa.cortex.routing.policy import Refusal, Route, Wanted
 from helexa.wire.fleet import ActorReport
 
 

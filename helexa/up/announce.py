@@ -8,7 +8,7 @@ import trio
 
 from actors.router import Router
 from config import Neuron, Topology
-from helexa.cortex.fleet import Node
+from helexa.cortex.routing.fleet import Node
 
 LOOK_SECONDS = 0.2
 Say = Callable[[str], None]

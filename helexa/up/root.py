@@ -18,15 +18,15 @@ from actors.reports import actor_report
 from actors.router import Router
 from actors.supervisor import Supervisor
 from config import Changes, Topology, dumps
+from helexa.cortex.access.auth import Gate, declared_keys
+from helexa.cortex.access.keystore import KeyStore
 from helexa.cortex.app import make_app
-from helexa.cortex.auth import Gate, declared_keys
 from helexa.cortex.events import EventLog
-from helexa.cortex.keystore import KeyStore
-from helexa.cortex.metrics_app import make_app as make_metrics_app
-from helexa.cortex.metrics_fleet import FleetCollector
-from helexa.cortex.proxy import Proxy
-from helexa.cortex.state import Happening
-from helexa.cortex.upstream import Pool
+from helexa.cortex.exchange.proxy import Proxy
+from helexa.cortex.exchange.upstream import Pool
+from helexa.cortex.routing.state import Happening
+from helexa.cortex.telemetry.metrics_app import make_app as make_metrics_app
+from helexa.cortex.telemetry.metrics_fleet import FleetCollector
 from helexa.neuron.guard import allowed_listen
 from helexa.up.announce import announce
 from helexa.up.locals import LocalNeurons

@@ -12,9 +12,9 @@ from actors import Supervisor
 from actors.control import ControlError, NeuronControl
 from actors.router import Router
 from config import RestartPolicy, Topology
-from helexa.cortex.policy import LoadFailed, Wanted
 from helexa.cortex.ports import Grant
-from helexa.cortex.state import NodeUp
+from helexa.cortex.routing.policy import LoadFailed, Wanted
+from helexa.cortex.routing.state import NodeUp
 from helexa.wire import errors, fleet
 from helexa.wire.fleet import LoadRequest, ModelReport
 

@@ -11,8 +11,8 @@ from trio.testing import MockClock
 
 from actors.evictor import Evictor
 from config.units import Duration
-from helexa.cortex.policy import Route
 from helexa.cortex.ports import Grant
+from helexa.cortex.routing.policy import Route
 
 NEVER = Duration(float("inf"))
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from actors import keyring as module
 from actors.keyring import INTERVAL_SECONDS, Keyring, first_key
-from helexa.cortex.auth import ALL_SCOPES, Key, sha256
-from helexa.cortex.keys import Made, Wanted
-from helexa.cortex.keystore import KeyStore
+from helexa.cortex.access.auth import ALL_SCOPES, Key, sha256
+from helexa.cortex.access.keys import Made, Wanted
+from helexa.cortex.access.keystore import KeyStore
 from helexa.wire.errors import ApiError
 
 DECLARED = Key("static", "static", frozenset({"inference"}))

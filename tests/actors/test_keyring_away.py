@@ -16,9 +16,9 @@ from actors import keyring as module
 from actors.keyring import Create, Keyring, first_key
 from actors.supervisor import Supervisor
 from config import RestartPolicy
-from helexa.cortex.auth import sha256
-from helexa.cortex.keys import Record, Wanted
-from helexa.cortex.keystore import KeyStore, Snapshot, StoreError
+from helexa.cortex.access.auth import sha256
+from helexa.cortex.access.keys import Record, Wanted
+from helexa.cortex.access.keystore import KeyStore, Snapshot, StoreError
 from helexa.wire.errors import ApiError
 
 

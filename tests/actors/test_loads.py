@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.control import ControlError
 from actors.loads import BusyError
-from helexa.cortex.policy import LoadFailed
+from helexa.cortex.routing.policy import LoadFailed
 from helexa.wire.fleet import ModelReport
 
 

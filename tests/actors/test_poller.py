@@ -20,7 +20,7 @@ from actors.router import Router
 from config import Model, Topology
 from config.supervision import ActorSettings, PollerSection
 from config.units import Duration
-from helexa.cortex.state import NodeDown, NodeUp
+from helexa.cortex.routing.state import NodeDown, NodeUp
 from helexa.wire import fleet
 from helexa.wire.fleet import Activation, ActorReport, DeviceHealth, Estimate, Health, ModelReport
 

@@ -10,15 +10,15 @@ from trio.testing import assert_no_checkpoints, wait_all_tasks_blocked
 from actors import Supervisor
 from actors.router import Router
 from config import RestartPolicy
-from helexa.cortex.policy import (
+from helexa.cortex.ports import Grant
+from helexa.cortex.routing.policy import (
     NoHealthyNodes,
     Recovering,
     Route,
     Unknown,
     Wanted,
 )
-from helexa.cortex.ports import Grant
-from helexa.cortex.state import NodeDown, NodeUp
+from helexa.cortex.routing.state import NodeDown, NodeUp
 from helexa.wire.fleet import ModelReport
 
 LOADED = ModelReport("m", "loaded", "cpu")

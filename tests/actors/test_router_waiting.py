@@ -10,8 +10,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from actors import Supervisor
 from actors.router import Router
 from config import RestartPolicy
-from helexa.cortex.policy import LoadFailed, LoadingTooLong, NoFeasibleNeuron, Unknown, Wanted
 from helexa.cortex.ports import Grant
+from helexa.cortex.routing.policy import LoadFailed, LoadingTooLong, NoFeasibleNeuron, Unknown, Wanted
 from helexa.wire.fleet import Activation, ActivationFailure, LoadRequest, ModelReport
 
 LOADED = ModelReport("m", "loaded", "cpu")

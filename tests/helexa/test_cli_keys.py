@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from actors.keyring import Keyring
 from helexa.cli.keys import keys_app
-from helexa.cortex import key_routes
-from helexa.cortex.auth import Key, sha256
-from helexa.cortex.keystore import KeyStore
+from helexa.cortex.access import key_routes
+from helexa.cortex.access.auth import Key, sha256
+from helexa.cortex.access.keystore import KeyStore
 from helexa.web.quart_errors import json_app
 
 RUNNER = CliRunner()

@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 from config import Topology, parse
 from helexa.cli import operate
 from helexa.cli.app import app
-from helexa.cortex import admin, planning
+from helexa.cortex import admin
 from helexa.cortex.events import EventLog
-from helexa.cortex.fleet import Fleet, Node
+from helexa.cortex.routing import planning
+from helexa.cortex.routing.fleet import Fleet, Node
 from helexa.web.front import Front
 from helexa.web.quart_errors import json_app, json_response
 from helexa.wire import errors

@@ -11,9 +11,10 @@ from attrs import define, field
 from http_parts import Call, RawClient, request_bytes, scope_of, start_app, until
 
 from config import Topology, parse
-from helexa.cortex import admin, listing
+from helexa.cortex import admin
 from helexa.cortex.events import HEARTBEAT, HEARTBEAT_SECONDS, EventLog
-from helexa.cortex.fleet import Fleet, Node
+from helexa.cortex.routing import listing
+from helexa.cortex.routing.fleet import Fleet, Node
 from helexa.web.front import Front
 from helexa.web.quart_errors import json_app
 from helexa.web.server import Drain

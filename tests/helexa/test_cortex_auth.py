@@ -18,8 +18,8 @@ from quart_trio import QuartTrio
 
 from config import Entitlements
 from config import Key as DeclaredKey
-from helexa.cortex import key_routes
-from helexa.cortex.auth import (
+from helexa.cortex.access import key_routes
+from helexa.cortex.access.auth import (
     ALL_SCOPES,
     PUBLIC,
     Gate,
@@ -30,7 +30,7 @@ from helexa.cortex.auth import (
     presented_key,
     sha256,
 )
-from helexa.cortex.dialects import DIALECTS
+from helexa.cortex.exchange.dialects import DIALECTS
 from helexa.web.front import Front
 from helexa.web.quart_errors import json_app
 from helexa.wire import errors

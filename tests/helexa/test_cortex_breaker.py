@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from helexa.cortex.breaker import FAILURES, LONGEST_SECONDS, OPEN_SECONDS, Breaker, Pass
+from helexa.cortex.exchange.breaker import FAILURES, LONGEST_SECONDS, OPEN_SECONDS, Breaker, Pass
 
 
 def fail(breaker: Breaker, times: int = FAILURES, now: float = 0.0) -> None:

@@ -11,13 +11,13 @@ from http_parts import SSE_HEAD, Call, Script, chunk, plays, sse_data, start_scr
 from scrapes import Watched
 
 from config import Provider
-from helexa.cortex.answer import Answer, Plain
-from helexa.cortex.chats import ChatReader, ChatReply
-from helexa.cortex.dialects import DIALECTS, chat_dialect, messages_dialect, responses_dialect
-from helexa.cortex.kinds import OPENAI_RESPONSES, way
-from helexa.cortex.legacy import to_chat
-from helexa.cortex.prefixes import MOST, prefixes
-from helexa.cortex.relays import Verbatim
+from helexa.cortex.exchange.answer import Answer, Plain
+from helexa.cortex.exchange.chats import ChatReader, ChatReply
+from helexa.cortex.exchange.dialects import DIALECTS, chat_dialect, messages_dialect, responses_dialect
+from helexa.cortex.exchange.kinds import OPENAI_RESPONSES, way
+from helexa.cortex.exchange.legacy import to_chat
+from helexa.cortex.exchange.prefixes import MOST, prefixes
+from helexa.cortex.exchange.relays import Verbatim
 from helexa.wire.errors import ApiError
 
 CHAT, COMPLETIONS, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"

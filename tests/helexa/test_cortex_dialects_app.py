@@ -6,9 +6,9 @@ import trio
 from gateways import ANSWER, REQUEST, Gateway, app_of, gateway_to, refused_url
 from http_parts import Call, plays, scope_of, start_script, whole
 
+from helexa.cortex.access.auth import Gate, Key, sha256
 from helexa.cortex.app import make_app
-from helexa.cortex.auth import Gate, Key, sha256
-from helexa.cortex.dialects import DIALECTS
+from helexa.cortex.exchange.dialects import DIALECTS
 
 KEYS = {sha256(b"k"): Key("ci", "ci", frozenset({"inference"})), sha256(b"f"): Key("f", "f", frozenset({"fleet:read"}))}
 STRICT = Gate(required=True, keys=KEYS)

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from upstream_answers import STREAMS, WHOLE
 
-from helexa.cortex import kinds
-from helexa.cortex.dialects import DIALECTS, Asked
-from helexa.cortex.kinds import Kind, Way
+from helexa.cortex.exchange import kinds
+from helexa.cortex.exchange.dialects import DIALECTS, Asked
+from helexa.cortex.exchange.kinds import Kind, Way
 from helexa.wire import errors
 from helexa.wire.errors import ApiError
 

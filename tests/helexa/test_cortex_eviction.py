@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from config import Duration
 from config.topology import EvictionStrategy
-from helexa.cortex.eviction import Candidate, idle, is_busy, smallest, worn
-from helexa.cortex.fleet import Fleet, Load, Use
+from helexa.cortex.routing.eviction import Candidate, idle, is_busy, smallest, worn
+from helexa.cortex.routing.fleet import Fleet, Load, Use
 from helexa.wire.fleet import ModelReport, ModelStatus
 
 

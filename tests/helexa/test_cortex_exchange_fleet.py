@@ -7,9 +7,9 @@ from gateways import ANSWER, ERROR, Gateway, chat, gateway_of, provider, refused
 from http_parts import Script, plays, start_script, whole
 
 from config import Route
-from helexa.cortex import local
-from helexa.cortex.policy import Wanted
+from helexa.cortex.exchange import local
 from helexa.cortex.ports import Grant
+from helexa.cortex.routing.policy import Wanted
 from helexa.wire.fleet import ModelReport
 
 

@@ -9,8 +9,8 @@ from gateways import ANSWER, EVENTS, Gateway, chat, outside_gateway, provider, r
 from http_parts import SSE_HEAD, Call, Peer, Script, chunk, plays, sse_data, start_script, until, whole
 
 from config import Route, Topology
-from helexa.cortex import retry
-from helexa.cortex.breaker import FAILURES, OPEN_SECONDS
+from helexa.cortex.exchange import retry
+from helexa.cortex.exchange.breaker import FAILURES, OPEN_SECONDS
 
 ERROR = b'{"error":{"message":"busy","type":"server_error","code":"busy","param":null}}'
 MESSAGES = "/v1/messages"

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from helexa.cortex import auth, key_routes, keys
-from helexa.cortex.auth import ALL_SCOPES
-from helexa.cortex.keys import Made, Record, Wanted, new_key, read_wanted, record_of
+from helexa.cortex.access import auth, key_routes, keys
+from helexa.cortex.access.auth import ALL_SCOPES
+from helexa.cortex.access.keys import Made, Record, Wanted, new_key, read_wanted, record_of
 from helexa.web.quart_errors import json_app
 from helexa.wire.errors import ApiError
 from helexa.wire.fields import Fields

@@ -7,8 +7,8 @@ import pytest
 from gateways import Gateway, app_of, gateway_to
 from http_parts import Call, scope_of
 
-from helexa.cortex.auth import Gate, Key, sha256
-from helexa.cortex.dialects import DIALECTS
+from helexa.cortex.access.auth import Gate, Key, sha256
+from helexa.cortex.exchange.dialects import DIALECTS
 from helexa.web.front import Front
 
 INFERENCE = frozenset({"inference"})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from helexa.cortex.auth import Key, check_model, permitted
+from helexa.cortex.access.auth import Key, check_model, permitted
 from helexa.wire.errors import ApiError
 
 

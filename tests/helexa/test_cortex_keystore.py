@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from attrs import define, evolve
 
-from helexa.cortex import keystore
-from helexa.cortex.keys import Record, StoreSettingError
-from helexa.cortex.keystore import KeyStore, NameTakenError, NoSuchKeyError, StoreError
+from helexa.cortex.access import keystore
+from helexa.cortex.access.keys import Record, StoreSettingError
+from helexa.cortex.access.keystore import KeyStore, NameTakenError, NoSuchKeyError, StoreError
 
 RECORD = Record(
     "1",

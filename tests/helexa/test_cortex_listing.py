@@ -8,10 +8,10 @@ from attrs import evolve
 from fleets import fleet_of, loaded, model, needs, sighting, state_of, topology_of
 
 from config import Cost
-from helexa.cortex import listing
-from helexa.cortex.fleet import Fleet, Load, Use
-from helexa.cortex.policy import Route
-from helexa.cortex.state import NodeDown
+from helexa.cortex.routing import listing
+from helexa.cortex.routing.fleet import Fleet, Load, Use
+from helexa.cortex.routing.policy import Route
+from helexa.cortex.routing.state import NodeDown
 from helexa.wire.fleet import Activation, Limit, ModelReport
 
 WIDE = ModelReport("m", "loaded", "cuda:0", 900, Limit(4096, 4000, 1024), ("chat", "reasoning"), 1, 0)

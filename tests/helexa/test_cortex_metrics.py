@@ -11,11 +11,11 @@ from prometheus_client import Metric
 from scrapes import Watched, scraped
 
 from config import Provider
-from helexa.cortex.dialects import DIALECTS
-from helexa.cortex.metrics import MAX_CODES, OTHER, Few
-from helexa.cortex.metrics_fleet import FleetCollector
-from helexa.cortex.providers import Breakers
-from helexa.cortex.state import Happening
+from helexa.cortex.exchange.dialects import DIALECTS
+from helexa.cortex.exchange.providers import Breakers
+from helexa.cortex.routing.state import Happening
+from helexa.cortex.telemetry.metrics import MAX_CODES, OTHER, Few
+from helexa.cortex.telemetry.metrics_fleet import FleetCollector
 from helexa.wire import errors
 from helexa.wire.fleet import ActorReport, KvCache
 from helexa.wire.sse import event
@@ -196,7 +196,7 @@ async def test_the_process_itself_is_told_under_the_names_that_everyone_uses() -
 
 
 def dashboard() -> dict[str, Any]:
-    found: dict[str, Any] = orjson.loads(files("helexa.cortex").joinpath("dashboard.json").read_bytes())
+    found: dict[str, Any] = orjson.loads(files("helexa.cortex.telemetry").joinpath("dashboard.json").read_bytes())
     return found
 
 

@@ -6,7 +6,7 @@ from http_parts import Call, RawClient, request_bytes, scope_of, start_app
 from prometheus_client.parser import text_string_to_metric_families
 from scrapes import Watched, scraped
 
-from helexa.cortex.metrics_app import make_app, text
+from helexa.cortex.telemetry.metrics_app import make_app, text
 from helexa.web.server import App
 
 

@@ -6,12 +6,12 @@ from prometheus_client import CollectorRegistry
 from scrapes import scraped, value
 
 from config import Provider
-from helexa.cortex.breaker import FAILURES
-from helexa.cortex.fleet import Fleet
-from helexa.cortex.metrics_fleet import FleetCollector
-from helexa.cortex.policy import Route
-from helexa.cortex.providers import Breakers
-from helexa.cortex.state import NodeDown
+from helexa.cortex.exchange.breaker import FAILURES
+from helexa.cortex.exchange.providers import Breakers
+from helexa.cortex.routing.fleet import Fleet
+from helexa.cortex.routing.policy import Route
+from helexa.cortex.routing.state import NodeDown
+from helexa.cortex.telemetry.metrics_fleet import FleetCollector
 from helexa.wire.fleet import ActorReport, DeviceHealth, KvCache, ModelReport
 
 MIB = 2**20

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helexa.cortex.metrics_usage import MAX_BYTES, code_of, has_token, of_body, of_stream
+from helexa.cortex.telemetry.metrics_usage import MAX_BYTES, code_of, has_token, of_body, of_stream
 from helexa.wire.completion import Usage
 from helexa.wire.sse import DONE, event
 

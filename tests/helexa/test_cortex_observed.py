@@ -29,9 +29,9 @@ from structlog.testing import capture_logs
 
 from actors.router import Router
 from config import Route, Topology
-from helexa.cortex.auth import Gate
-from helexa.cortex.proxy import KEY_NAME, Proxy
-from helexa.cortex.upstream import Pool
+from helexa.cortex.access.auth import Gate
+from helexa.cortex.exchange.proxy import KEY_NAME, Proxy
+from helexa.cortex.exchange.upstream import Pool
 from helexa.web.server import Drain
 
 AT = {"model": "m", "node": "a"}

@@ -7,10 +7,10 @@ from scrapes import Watched, small_fleet
 from structlog.testing import capture_logs
 
 from config import Provider, Route
-from helexa.cortex.dialects import CHAT, MESSAGES
-from helexa.cortex.metrics import MAX_KEYS, OTHER
-from helexa.cortex.observing import Observation
-from helexa.cortex.state import Happening
+from helexa.cortex.exchange.dialects import CHAT, MESSAGES
+from helexa.cortex.routing.state import Happening
+from helexa.cortex.telemetry.metrics import MAX_KEYS, OTHER
+from helexa.cortex.telemetry.observing import Observation
 from helexa.wire import errors
 from helexa.wire.sse import DONE, event
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import Provider, Route, Topology
-from helexa.cortex.outside import Denied, Outside, not_permitted, targets
+from helexa.cortex.exchange.outside import Denied, Outside, not_permitted, targets
 
 
 def provider(name: str, **settings: Any) -> Provider:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import Model, Size, Topology
-from helexa.cortex.fleet import Failure, Fleet, Load, Use
-from helexa.cortex.placement import Site, hosts, survey
+from helexa.cortex.routing.fleet import Failure, Fleet, Load, Use
+from helexa.cortex.routing.placement import Site, hosts, survey
 from helexa.wire.fleet import Activation, ModelReport, ModelStatus
 
 MIB = 2**20

@@ -7,8 +7,8 @@ import pytest
 from attrs import evolve
 
 from config import Topology, parse
-from helexa.cortex.fleet import Failure, Fleet, Holder, Node, Sighting
-from helexa.cortex.planning import plan
+from helexa.cortex.routing.fleet import Failure, Fleet, Holder, Node, Sighting
+from helexa.cortex.routing.planning import plan
 from helexa.wire.fleet import DeviceHealth, DeviceInfo, Discovery, Estimate, Version
 
 VERSION = Version("0.1.0", None, None, None, "3.11", "2.13", "5.0", None, 0.0)

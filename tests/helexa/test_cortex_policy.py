@@ -8,8 +8,8 @@ from fleets import fleet_of, loaded, model, needs, sighting
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helexa.cortex.fleet import Failure, Fleet, Load, Sighting
-from helexa.cortex.policy import (
+from helexa.cortex.routing.fleet import Failure, Fleet, Load, Sighting
+from helexa.cortex.routing.policy import (
     ColdLoad,
     LoadFailed,
     LoadingTooLong,

@@ -38,8 +38,8 @@ from http_parts import (
 )
 from trio.testing import MockClock
 
-from helexa.cortex import exchange
-from helexa.cortex.upstream import Patience, _Connection
+from helexa.cortex.exchange import attempt
+from helexa.cortex.exchange.upstream import Patience, _Connection
 
 
 async def test_a_stream_is_passed_on_byte_for_byte(nursery: trio.Nursery, gateways: list[Gateway]) -> None:
@@ -187,7 +187,7 @@ async def test_a_connection_serves_again_although_its_stream_ends_after_the_end_
 async def test_a_stream_is_not_held_up_by_a_node_that_lingers_after_its_end(
     nursery: trio.Nursery, gateways: list[Gateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "_DRAIN_SECONDS", 0.01)
+    monkeypatch.setattr(attempt, "_DRAIN_SECONDS", 0.01)
 
     async def play(peer: Peer) -> None:
         await peer.send(STREAMED[:-5])

@@ -25,9 +25,9 @@ from http_parts import (
 )
 
 from actors.router import Router
-from helexa.cortex import exchange as module
-from helexa.cortex import local
-from helexa.cortex.upstream import Patience
+from helexa.cortex.exchange import attempt as module
+from helexa.cortex.exchange import local
+from helexa.cortex.exchange.upstream import Patience
 from helexa.web import server
 
 ERROR = (GOLDEN / "error.json").read_bytes()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helexa.cortex.retry import LONGEST_ASKED_SECONDS, LONGEST_SECONDS, asked_wait, wait
+from helexa.cortex.exchange.retry import LONGEST_ASKED_SECONDS, LONGEST_SECONDS, asked_wait, wait
 
 NOW = 1_700_000_000.0
 

@@ -7,9 +7,9 @@ from attrs import evolve
 from fleets import Clock, eviction, loaded, model, neuron, sighting, state_of, topology_of
 
 from config import Topology
-from helexa.cortex.fleet import Holder, Sighting, Use
-from helexa.cortex.policy import ColdLoad, NoHealthyNodes, Route, Wanted
-from helexa.cortex.state import REMEMBERED_PREFIXES, Happening, NodeDown, NodeUp, State
+from helexa.cortex.routing.fleet import Holder, Sighting, Use
+from helexa.cortex.routing.policy import ColdLoad, NoHealthyNodes, Route, Wanted
+from helexa.cortex.routing.state import REMEMBERED_PREFIXES, Happening, NodeDown, NodeUp, State
 from helexa.wire.fleet import Activation, ModelReport
 
 AT = ("a", "m")

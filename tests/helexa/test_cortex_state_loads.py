@@ -6,9 +6,9 @@ import pytest
 from attrs import evolve
 from fleets import Clock, eviction, loaded, model, needs, sighting, state_of, topology_of
 
-from helexa.cortex.fleet import Failure, Holder, Load, Sighting, Use
-from helexa.cortex.policy import ColdLoad, LoadFailed, NoHealthyNodes, Route, Wait, Wanted
-from helexa.cortex.state import FIRST_BACKOFF, LAST_BACKOFF, Happening, NodeDown, NodeUp, State
+from helexa.cortex.routing.fleet import Failure, Holder, Load, Sighting, Use
+from helexa.cortex.routing.policy import ColdLoad, LoadFailed, NoHealthyNodes, Route, Wait, Wanted
+from helexa.cortex.routing.state import FIRST_BACKOFF, LAST_BACKOFF, Happening, NodeDown, NodeUp, State
 from helexa.wire.fleet import Activation, ActivationFailure, ModelReport, ModelStatus
 
 AT = ("a", "m")

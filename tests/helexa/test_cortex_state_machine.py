@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from config import Topology
-from helexa.cortex import eviction as evicting
-from helexa.cortex import listing
-from helexa.cortex.fleet import At, Holder, Load, Node, Sighting
-from helexa.cortex.policy import ColdLoad, LoadFailed, Route, Wait, Wanted
-from helexa.cortex.state import LAST_BACKOFF, NodeDown, NodeUp, State
+from helexa.cortex.routing import eviction as evicting
+from helexa.cortex.routing import listing
+from helexa.cortex.routing.fleet import At, Holder, Load, Node, Sighting
+from helexa.cortex.routing.policy import ColdLoad, LoadFailed, Route, Wait, Wanted
+from helexa.cortex.routing.state import LAST_BACKOFF, NodeDown, NodeUp, State
 from helexa.wire.fleet import Activation, ModelReport, ModelStatus
 
 SIZES = {"m": 300, "n": 500, "o": 700}

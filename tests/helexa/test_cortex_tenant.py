@@ -5,7 +5,7 @@ import trio
 from gateways import ANSWER, PATH, REQUEST, Gateway, app_of, gateway_to
 from http_parts import Call, Script, plays, start_script, whole
 
-from helexa.cortex.auth import Gate, Key, sha256
+from helexa.cortex.access.auth import Gate, Key, sha256
 from helexa.wire import tenant
 
 INFERENCE = frozenset({"inference"})

@@ -8,7 +8,7 @@ import trio
 from http_parts import Peer, chunk, plays, start_script, until, whole
 from trio.testing import MockClock
 
-from helexa.cortex.upstream import (
+from helexa.cortex.exchange.upstream import (
     MAX_IDLE,
     PATIENCE,
     BrokenError,

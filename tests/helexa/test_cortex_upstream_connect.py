@@ -9,7 +9,7 @@ import trio
 from http_parts import until
 from trio.testing import MockClock
 
-from helexa.cortex.upstream import ConnectError, Upstream
+from helexa.cortex.exchange.upstream import ConnectError, Upstream
 
 
 async def ask(upstream: Upstream, body: bytes = b"{}") -> tuple[int, bytes]:

@@ -12,8 +12,8 @@ from fleets import sighting
 
 from actors.router import Router
 from config import Address, Cortex, Entitlements, Model, Neuron, Topology
-from helexa.cortex.fleet import Node
-from helexa.cortex.state import NodeUp
+from helexa.cortex.routing.fleet import Node
+from helexa.cortex.routing.state import NodeUp
 from helexa.up import Plan
 from helexa.up.announce import announce, banner
 from helexa.wire.fleet import Activation, ActivationFailure, DeviceInfo, ModelReport

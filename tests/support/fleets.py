@@ -7,8 +7,8 @@ from attrs import evolve
 
 from actors.router import Router
 from config import Cortex, Duration, Eviction, Model, Neuron, Topology
-from helexa.cortex.fleet import Fleet, Sighting
-from helexa.cortex.state import NodeUp, State
+from helexa.cortex.routing.fleet import Fleet, Sighting
+from helexa.cortex.routing.state import NodeUp, State
 from helexa.wire.fleet import Activation, DeviceHealth, DeviceInfo, Discovery, Estimate, ModelReport, Version
 
 DISCOVERY = Discovery("box", "Linux 6", None, (DeviceInfo(0, "cpu", "x86", 1000),))

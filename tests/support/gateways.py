@@ -14,14 +14,14 @@ from http_parts import SSE_HEAD, Call, Play, Script, chunk, live, start_script
 
 from actors.router import Router
 from config import Provider, ProviderKind, Route, Topology
-from helexa.cortex import keys
+from helexa.cortex.access import keys
+from helexa.cortex.access.auth import Gate, Key
+from helexa.cortex.access.keys import Made, Record, Wanted
 from helexa.cortex.app import make_app
-from helexa.cortex.auth import Gate, Key
 from helexa.cortex.events import EventLog
-from helexa.cortex.keys import Made, Record, Wanted
-from helexa.cortex.proxy import Proxy
-from helexa.cortex.state import NodeUp
-from helexa.cortex.upstream import Pool
+from helexa.cortex.exchange.proxy import Proxy
+from helexa.cortex.exchange.upstream import Pool
+from helexa.cortex.routing.state import NodeUp
 from helexa.web.front import Front
 from helexa.web.server import Drain, Receive, Scope, Send
 from helexa.wire import errors

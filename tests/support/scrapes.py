@@ -7,9 +7,10 @@ from fleets import Clock, fleet_of, loaded, sighting
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from helexa.cortex.fleet import Fleet
-from helexa.cortex.metrics_app import text
-from helexa.cortex.observing import Observer
+from helexa.cortex.exchange.dialects import DIALECTS
+from helexa.cortex.routing.fleet import Fleet
+from helexa.cortex.telemetry.metrics_app import text
+from helexa.cortex.telemetry.observing import Observer
 
 
 async def scraped(registry: CollectorRegistry) -> dict[str, Metric]:
@@ -42,7 +43,7 @@ class Watched:
     observer: Observer = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.observer = Observer(lambda: self.fleet, self.clock)
+        self.observer = Observer(lambda: self.fleet, DIALECTS, self.clock)
 
     def later(self, seconds: float) -> None:
         self.clock.now += seconds

@@ -13,9 +13,9 @@ from actors.router import Router
 from config import Cortex, Topology
 from config.topology import Eviction
 from config.units import Duration
-from helexa.cortex.policy import Refusal, Wanted
 from helexa.cortex.ports import Grant
-from helexa.cortex.state import Happening, NodeDown, NodeUp
+from helexa.cortex.routing.policy import Refusal, Wanted
+from helexa.cortex.routing.state import Happening, NodeDown, NodeUp
 from helexa.wire.fleet import Activation, Estimate, LoadRequest, ModelReport
 
 TOTAL_MB = 1000

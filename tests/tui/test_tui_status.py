@@ -7,9 +7,9 @@ from attrs import evolve
 from fleets import Clock, fleet_of, model, sighting, state_of, topology_of
 from rich.console import Console, RenderableType
 
-from helexa.cortex import listing, planning
-from helexa.cortex.fleet import Fleet
-from helexa.cortex.state import NodeDown, State
+from helexa.cortex.routing import listing, planning
+from helexa.cortex.routing.fleet import Fleet
+from helexa.cortex.routing.state import NodeDown, State
 from helexa.wire import fleet as shapes
 from helexa.wire.fleet import ActorReport, DeviceHealth, Estimate, KvCache, Limit, ModelReport
 from tui.plan import render_plan

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from helexa.cortex.auth import ALL_SCOPES
+from helexa.cortex.access.auth import ALL_SCOPES
 from helexa.cortex.openapi.parts import (
     ANYTHING,
     COUNT,

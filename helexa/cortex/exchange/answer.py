@@ -5,9 +5,9 @@ from urllib.parse import quote
 
 from attrs import frozen
 
-from helexa.cortex.dialects import Dialect, id_headers
-from helexa.cortex.observing import Observation
-from helexa.cortex.relays import Relay
+from helexa.cortex.exchange.dialects import Dialect, id_headers
+from helexa.cortex.exchange.relays import Relay
+from helexa.cortex.telemetry.observing import Observation
 from helexa.web.asgi import EventStream, Headers, send_body
 from helexa.web.server import Send
 from helexa.wire.errors import ApiError

@@ -11,15 +11,15 @@ from uuid import uuid4
 
 from attrs import Factory, field, frozen
 
-from helexa.cortex import dialects
-from helexa.cortex.answer import Answer
-from helexa.cortex.auth import KEY, check_model
-from helexa.cortex.dialects import Asked
-from helexa.cortex.local import Local
-from helexa.cortex.observing import Observation, Observer
+from helexa.cortex.access.auth import KEY, check_model
+from helexa.cortex.exchange import dialects
+from helexa.cortex.exchange.answer import Answer
+from helexa.cortex.exchange.dialects import Asked
+from helexa.cortex.exchange.local import Local
+from helexa.cortex.exchange.providers import Breakers, Providers
+from helexa.cortex.exchange.upstream import Pool
 from helexa.cortex.ports import Routes
-from helexa.cortex.providers import Breakers, Providers
-from helexa.cortex.upstream import Pool
+from helexa.cortex.telemetry.observing import Observation, Observer
 from helexa.web.asgi import Ending, header, one_end, read_body, run_while_connected
 from helexa.web.server import Drain, Receive, Scope, Send
 from helexa.wire import errors
@@ -52,7 +52,7 @@ class Proxy:
     secret: str | None = None
     environment: Mapping[str, str] = field(factory=lambda: os.environ, repr=False)
     breakers: Breakers = field(factory=Breakers)
-    observer: Observer = Factory(lambda proxy: Observer(proxy.routes.fleet), takes_self=True)
+    observer: Observer = Factory(lambda proxy: Observer(proxy.routes.fleet, dialects.DIALECTS), takes_self=True)
 
     async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, whatever happens: an answer, or one error in its place."""

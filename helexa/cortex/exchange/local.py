@@ -5,16 +5,24 @@ import os
 import structlog
 from attrs import define, field, frozen
 
-from helexa.cortex import kinds
-from helexa.cortex.answer import LOCAL_ROUTE, Answer, Plain
-from helexa.cortex.dialects import CHAT, COMPLETIONS, COUNT_TOKENS, Asked
-from helexa.cortex.exchange import Attempt
-from helexa.cortex.failures import Failed, Target
-from helexa.cortex.policy import LoadingTooLong, NoHealthyNodes, Recovering, Refusal, Unknown, Wanted, refusal_error
-from helexa.cortex.policy import Route as Place
+from helexa.cortex.exchange import kinds
+from helexa.cortex.exchange.answer import LOCAL_ROUTE, Answer, Plain
+from helexa.cortex.exchange.attempt import Attempt
+from helexa.cortex.exchange.dialects import CHAT, COMPLETIONS, COUNT_TOKENS, Asked
+from helexa.cortex.exchange.failures import Failed, Target
+from helexa.cortex.exchange.prefixes import prefixes
+from helexa.cortex.exchange.upstream import PATIENCE, Pool
 from helexa.cortex.ports import Grant, Routes
-from helexa.cortex.prefixes import prefixes
-from helexa.cortex.upstream import PATIENCE, Pool
+from helexa.cortex.routing.policy import (
+    LoadingTooLong,
+    NoHealthyNodes,
+    Recovering,
+    Refusal,
+    Unknown,
+    Wanted,
+    refusal_error,
+)
+from helexa.cortex.routing.policy import Route as Place
 from helexa.web.asgi import Headers
 from helexa.wire import tenant
 from helexa.wire.errors import ApiError

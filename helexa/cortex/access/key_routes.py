@@ -7,9 +7,9 @@ import structlog
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from helexa.cortex import keys
-from helexa.cortex.auth import KEY
-from helexa.cortex.keys import Keys, Made
+from helexa.cortex.access import keys
+from helexa.cortex.access.auth import KEY
+from helexa.cortex.access.keys import Keys, Made
 from helexa.web.quart_errors import json_response
 from helexa.wire import sse
 from helexa.wire.fields import Fields, parse_object

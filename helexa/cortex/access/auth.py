@@ -16,9 +16,9 @@ from attrs import field, frozen
 
 from config import Entitlements, Scope
 from config import Key as DeclaredKey
-from helexa.cortex.outside import matches
 from helexa.wire import errors
 from helexa.wire.errors import ApiError
+from helexa.wire.patterns import matches
 
 PUBLIC: Final = frozenset({"/health", "/ready"})
 ALL_SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)

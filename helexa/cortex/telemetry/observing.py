@@ -5,20 +5,20 @@ for the token counts at its ends.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Self
 
 import structlog
 import trio
 from attrs import define, field
 
-from helexa.cortex import metrics_usage, outside
-from helexa.cortex.dialects import DIALECTS
-from helexa.cortex.fleet import Fleet
-from helexa.cortex.metrics import OTHER, Metrics
-from helexa.cortex.state import Happening
+from helexa.cortex.routing.fleet import Fleet
+from helexa.cortex.routing.state import Happening
+from helexa.cortex.telemetry import metrics_usage
+from helexa.cortex.telemetry.metrics import OTHER, Metrics
 from helexa.wire.completion import Usage
 from helexa.wire.errors import ApiError
+from helexa.wire.patterns import matches
 
 UNKNOWN = "unknown"
 """The model of a request for one that does not exist, or that was refused before it was read."""
@@ -144,23 +144,27 @@ class Observer:
 
     Args:
         fleet: the state now, for what is a known model.
+        routes: the paths that requests are followed on.
         clock: seconds, monotonic.
 
     Attributes:
         metrics: what it feeds.
     """
 
-    def __init__(self, fleet: Callable[[], Fleet], clock: Callable[[], float] = trio.current_time) -> None:
+    def __init__(
+        self, fleet: Callable[[], Fleet], routes: Collection[str], clock: Callable[[], float] = trio.current_time
+    ) -> None:
         self.metrics = Metrics()
         self.clock = clock
         self._fleet = fleet
+        self._routes = frozenset(routes)
         self._log = structlog.get_logger().bind()  # bound once: the unbound one binds itself anew for every line
 
     def begin(self, route: str, request_id: str, key: str | None) -> Observation:
         """Follow a request that was let in.
 
         Args:
-            route: its path, one of ``DIALECTS``.
+            route: its path, one of the observer's.
             request_id: its name in logs.
             key: the name of the key it bears.
         """
@@ -168,7 +172,7 @@ class Observer:
 
     def refused(self, path: str, error: ApiError) -> None:
         """A request was not let in."""
-        route = path if path in DIALECTS else OTHER
+        route = path if path in self._routes else OTHER
         self.metrics.requests.at(route, UNKNOWN, "", str(error.status)).inc()
         self.metrics.errors.at(route, self.metrics.codes(error.code)).inc()
 
@@ -181,8 +185,7 @@ class Observer:
         model = fleet.resolve(name)
         if model in fleet.catalogue or model in fleet.placed:
             return model
-        found = outside.targets(fleet.topology, name)
-        return UNKNOWN if found is None else found.route.pattern
+        return next((route.pattern for route in fleet.topology.routes if matches(route.pattern, model)), UNKNOWN)
 
     def record(self, seen: Observation) -> None:
         """Count a request that has ended, and log it."""

@@ -6,9 +6,9 @@ from math import ceil
 from attrs import frozen
 
 from config import Model
-from helexa.cortex import placement
-from helexa.cortex.fleet import Fleet, Holder
-from helexa.cortex.placement import Site
+from helexa.cortex.routing import placement
+from helexa.cortex.routing.fleet import Fleet, Holder
+from helexa.cortex.routing.placement import Site
 from helexa.wire import errors
 from helexa.wire.errors import ApiError
 from helexa.wire.fleet import ModelReport

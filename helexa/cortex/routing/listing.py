@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from config import Model
-from helexa.cortex import placement
-from helexa.cortex.fleet import Fleet, Node
-from helexa.cortex.placement import Host
+from helexa.cortex.routing import placement
+from helexa.cortex.routing.fleet import Fleet, Node
+from helexa.cortex.routing.placement import Host
 from helexa.wire import fleet as shapes
 from helexa.wire.fleet import Limit, ModelReport
 

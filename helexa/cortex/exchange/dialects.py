@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 from attrs import define, evolve, field, frozen
 
-from helexa.cortex import chats, legacy
-from helexa.cortex.relays import Marks
+from helexa.cortex.exchange import chats, legacy
+from helexa.cortex.exchange.relays import Marks
 from helexa.wire import sse
 from helexa.wire.anthropic import billing
 from helexa.wire.anthropic import requests as messages

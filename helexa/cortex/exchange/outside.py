@@ -1,13 +1,12 @@
 """Which providers outside the fleet may be asked for a model. Pure: a topology and a name in, a decision out."""
 
-import re
 from collections.abc import Iterable
-from functools import lru_cache
 
 from attrs import frozen
 
 from config import Provider, Route, Topology
 from helexa.wire.errors import ApiError
+from helexa.wire.patterns import matches
 
 
 @frozen
@@ -75,25 +74,6 @@ def _forbids(patterns: Iterable[str], *names: str) -> bool:
     """Whether a pattern matches one of the names; some providers trim names and ignore case, so this does, too."""
     plain = [name.strip().casefold() for name in names]
     return any(matches(pattern.casefold(), name) for pattern in patterns for name in plain)
-
-
-def matches(pattern: str, name: str) -> bool:
-    """Whether a name is of a pattern with ``*`` and ``?`` as wildcards."""
-    return _compiled(pattern).fullmatch(name) is not None
-
-
-@lru_cache(maxsize=4096)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    """``*`` and ``?`` are wildcards and all else is itself: fnmatch would read brackets as sets of characters.
-
-    What stands between two stars is looked for once, from the left: going back over it could not help, and a client
-    who may send names of any length could make it take for ever.
-    """
-    first, *rest = (re.escape(part).replace(r"\?", ".") for part in pattern.split("*"))
-    if not rest:
-        return re.compile(first, re.DOTALL)
-    between = "".join(f"(?>.*?{part})" for part in rest[:-1] if part)
-    return re.compile(f"{first}{between}.*{rest[-1]}", re.DOTALL)
 
 
 def not_permitted(denied: Denied) -> ApiError:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from attrs import evolve
 
-from helexa.cortex.fleet import Holder, Node, Sighting
+from helexa.cortex.routing.fleet import Holder, Node, Sighting
 from helexa.wire.fleet import DeviceHealth, ModelReport
 
 Told = Mapping[str, Holder | None]

@@ -6,11 +6,11 @@ from time import time
 
 from attrs import define, evolve, field, frozen
 
-from helexa.cortex import chats, retry
-from helexa.cortex.answer import Plain
-from helexa.cortex.kinds import Way
-from helexa.cortex.relays import unreadable
-from helexa.cortex.upstream import ConnectError, Patience, TimeoutExceededError
+from helexa.cortex.exchange import chats, retry
+from helexa.cortex.exchange.answer import Plain
+from helexa.cortex.exchange.kinds import Way
+from helexa.cortex.exchange.relays import unreadable
+from helexa.cortex.exchange.upstream import ConnectError, Patience, TimeoutExceededError
 from helexa.web.asgi import Headers
 from helexa.wire import errors
 from helexa.wire.errors import ApiError

@@ -1,7 +1,7 @@
 """A request asked of providers outside the fleet: in the route's order, each as often as its failures may mend."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from re import compile as pattern
 
 import structlog
@@ -9,15 +9,15 @@ import trio
 from attrs import define, field, frozen
 
 from config import Provider, Topology
-from helexa.cortex import kinds, outside, retry
-from helexa.cortex.answer import LOCAL_ROUTE, Answer, Plain
-from helexa.cortex.breaker import Breaker
-from helexa.cortex.dialects import Asked
-from helexa.cortex.exchange import Attempt
-from helexa.cortex.failures import Failed, Target
-from helexa.cortex.local import Unanswered
-from helexa.cortex.outside import Denied, Outside
-from helexa.cortex.upstream import Patience, Pool
+from helexa.cortex.exchange import kinds, outside, retry
+from helexa.cortex.exchange.answer import LOCAL_ROUTE, Answer, Plain
+from helexa.cortex.exchange.attempt import Attempt
+from helexa.cortex.exchange.breaker import Breaker
+from helexa.cortex.exchange.dialects import Asked
+from helexa.cortex.exchange.failures import Failed, Target
+from helexa.cortex.exchange.local import Unanswered
+from helexa.cortex.exchange.outside import Denied, Outside
+from helexa.cortex.exchange.upstream import Patience, Pool
 from helexa.web.asgi import Headers
 from helexa.wire import errors
 from helexa.wire.errors import ApiError
@@ -45,6 +45,10 @@ class Breakers:
     def of(self, provider: Provider) -> Breaker:
         """The provider's."""
         return self._by_provider.setdefault((provider.name, provider.base_url), Breaker())
+
+    def states(self, providers: Iterable[Provider], now: float) -> dict[str, str]:
+        """The state of each provider's by its name, at a time of trio's clock."""
+        return {provider.name: self.of(provider).state(now) for provider in providers}
 
 
 @define(eq=False)

@@ -6,21 +6,28 @@ Of a node that is down only that is told: its last numbers would look like prese
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import TypeVar, get_args
+from typing import Protocol, TypeVar, get_args
 
 import trio
 from attrs import field, frozen
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from helexa.cortex.breaker import State as BreakerState
-from helexa.cortex.fleet import At, Fleet, Node
-from helexa.cortex.metrics import PREFIX
-from helexa.cortex.providers import Breakers
+from config import Provider
+from helexa.cortex.routing.fleet import At, Fleet, Node
+from helexa.cortex.telemetry.metrics import PREFIX
 from helexa.wire.fleet import ActorReport, DeviceHealth, KvCache, ModelReport, ModelStatus
 
+_BREAKER_STATES = ("closed", "open", "half-open")
 _Labels = TypeVar("_Labels", bound=tuple[str, ...])
 _T = TypeVar("_T")
+
+
+class Breakers(Protocol):
+    """The circuit breakers of the providers."""
+
+    def states(self, providers: Iterable[Provider], now: float) -> Mapping[str, str]:
+        """The state of each one's, by its name: ``closed``, ``open`` or ``half-open``."""
 
 
 @frozen(eq=False)
@@ -60,9 +67,8 @@ class FleetCollector(Collector):
         return {("", each.name): each for each in self.actors()} | there
 
     def _breakers(self, fleet: Fleet) -> Metric:
-        now, states = self.clock(), get_args(BreakerState)
-        found = {each.name: self.breakers.of(each).state(now) for each in fleet.topology.providers}
-        values = {(name, state): state == present for name, present in found.items() for state in states}
+        found = self.breakers.states(fleet.topology.providers, self.clock())
+        values = {(name, state): state == present for name, present in found.items() for state in _BREAKER_STATES}
         return _gauge(
             "provider_breaker_state", "1 for the state a breaker is in.", ("provider", "state"), values, float
         )

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from attrs import evolve, frozen
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
-from helexa.cortex.keys import Record, StoreSettingError
+from helexa.cortex.access.keys import Record, StoreSettingError
 
 WAIT_SECONDS: Final = 5
 """For a connection, for a lock, for a statement."""

@@ -6,8 +6,8 @@ from typing import Any
 from attrs import evolve
 
 from config import Change, Model, Topology, diff
-from helexa.cortex.fleet import Fleet, Node
-from helexa.cortex.placement import Site, survey
+from helexa.cortex.routing.fleet import Fleet, Node
+from helexa.cortex.routing.placement import Site, survey
 
 
 def plan(fleet: Fleet, wanted: Topology) -> dict[str, Any]:

@@ -8,9 +8,9 @@ import orjson
 from attrs import evolve, frozen
 
 from config import Provider
-from helexa.cortex import chats, dialects
-from helexa.cortex.dialects import Asked, Dialect
-from helexa.cortex.relays import Relay, Rewritten, Translating, Verbatim, unreadable
+from helexa.cortex.exchange import chats, dialects
+from helexa.cortex.exchange.dialects import Asked, Dialect
+from helexa.cortex.exchange.relays import Relay, Rewritten, Translating, Verbatim, unreadable
 from helexa.wire import errors
 from helexa.wire.anthropic import upstream as anthropic
 from helexa.wire.dialect import ChunkReader, Json, Reply

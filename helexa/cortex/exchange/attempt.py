@@ -9,12 +9,12 @@ from contextlib import suppress
 import trio
 from attrs import frozen
 
-from helexa.cortex.answer import Answer, Plain
-from helexa.cortex.dialects import Asked
-from helexa.cortex.failures import Failed, Target, broken, passed, refused, told
-from helexa.cortex.kinds import Way
-from helexa.cortex.relays import Relay
-from helexa.cortex.upstream import BrokenError, Pool, Response, UpstreamError, split_url
+from helexa.cortex.exchange.answer import Answer, Plain
+from helexa.cortex.exchange.dialects import Asked
+from helexa.cortex.exchange.failures import Failed, Target, broken, passed, refused, told
+from helexa.cortex.exchange.kinds import Way
+from helexa.cortex.exchange.relays import Relay
+from helexa.cortex.exchange.upstream import BrokenError, Pool, Response, UpstreamError, split_url
 from helexa.wire.errors import ApiError
 
 MAX_ANSWER_BYTES = 64 * 2**20

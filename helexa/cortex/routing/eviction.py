@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from attrs import frozen
 
 from config.topology import EvictionStrategy
-from helexa.cortex.fleet import Fleet, Node
+from helexa.cortex.routing.fleet import Fleet, Node
 from helexa.wire.fleet import ModelReport
 
 _SETTLED = ("loaded", "failed", "unloaded")

@@ -7,9 +7,9 @@ from typing import Literal, TypeAlias
 from attrs import evolve, frozen
 
 from config import Model
-from helexa.cortex.eviction import Candidate, is_busy, smallest
-from helexa.cortex.fleet import Fleet, Node
-from helexa.cortex.sightings import held_mb
+from helexa.cortex.routing.eviction import Candidate, is_busy, smallest
+from helexa.cortex.routing.fleet import Fleet, Node
+from helexa.cortex.routing.sightings import held_mb
 from helexa.wire.fleet import DeviceInfo, ModelReport
 
 _MIB = 2**20

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from attrs import evolve, field, frozen
 
 from config import Model, Topology
-from helexa.cortex import sightings
-from helexa.cortex.fleet import At, Failure, Fleet, Load, Node, Sighting, Use
-from helexa.cortex.policy import ColdLoad, Decision, Route, Wanted, resolve
-from helexa.cortex.sightings import Told
+from helexa.cortex.routing import sightings
+from helexa.cortex.routing.fleet import At, Failure, Fleet, Load, Node, Sighting, Use
+from helexa.cortex.routing.policy import ColdLoad, Decision, Route, Wanted, resolve
+from helexa.cortex.routing.sightings import Told
 from helexa.wire.fleet import ModelReport
 
 FIRST_BACKOFF, LAST_BACKOFF = 5.0, 300.0

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from attrs import define, field
 
-from helexa.cortex.chats import error_event
+from helexa.cortex.exchange.chats import error_event
 from helexa.wire import errors, sse
 from helexa.wire.dialect import Json, Translated
 from helexa.wire.errors import ApiError

@@ -10,8 +10,8 @@ from attrs import field, frozen
 
 from config import InvalidValueError
 from config import validators as v
-from helexa.cortex import auth
-from helexa.cortex.auth import ALL_SCOPES, PREFIX
+from helexa.cortex.access import auth
+from helexa.cortex.access.auth import ALL_SCOPES, PREFIX
 from helexa.wire import errors
 from helexa.wire.errors import ApiError
 from helexa.wire.fields import Fields

@@ -1,0 +1,1 @@
+"""Who may do what: keys, where they are kept, and what they open."""
