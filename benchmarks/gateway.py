@@ -67,7 +67,8 @@ def wait_ready(url: str) -> None:
     raise SystemExit(f"{url} is not ready")
 
 
-def figures(samples: Sequence[Sample], seconds: float) -> Figures:
+def figures(answers: Sequence[Sample], seconds: float) -> Figures:
+    samples = [each for each in answers if each.ok]
     totals, firsts = sorted(each.total for each in samples), sorted(each.first for each in samples)
     return {
         "rate": len(samples) / seconds,
@@ -88,10 +89,19 @@ def measure(ports: Ports, rounds: int, seconds: float) -> dict[str, dict[str, Fi
                 print(f"{name}: round {number} of {rounds}, {server}", file=sys.stderr)
                 begin = monotonic()
                 samples = trio.run(load, port, data, clients, seconds if number else 0.5)
+                check(server, samples)
                 if number:  # the first is a warm-up
                     each[server].append(figures(samples, monotonic() - begin))
         found[name] = {server: median(them) for server, them in each.items()}
     return found
+
+
+def check(server: str, samples: Sequence[Sample]) -> None:
+    """Errors are not counted as answers; from helexa not one is taken."""
+    if failed := sum(not each.ok for each in samples):
+        print(f"{server}: {failed} of {len(samples)} answers are errors", file=sys.stderr)
+        if server != LITELLM:
+            raise SystemExit(1)
 
 
 def median(rounds: list[Figures]) -> Figures:
