@@ -46,7 +46,7 @@ class Router(Actor):
     ) -> None:
         self.name = "router"
         self.mailbox: Mailbox[Sight] = Mailbox(self.name, capacity=1024)
-        self.state = State(topology, clock)
+        self.state = State(topology, clock, time())
         self.changed = Bell()
         self._publish = publish
         self._nursery: trio.Nursery | None = None

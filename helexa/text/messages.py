@@ -64,7 +64,8 @@ def _text(index: int, content: object) -> str:
 def _part(index: int, part: object) -> str:
     if isinstance(part, str):
         return part
-    text = part.get("text") if isinstance(part, Mapping) else None
+    # what an assistant said in a turn that was a refusal stands under a name of its own
+    text = part.get("text", part.get("refusal")) if isinstance(part, Mapping) else None
     if isinstance(text, str):
         return text
     kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__

@@ -273,6 +273,7 @@ CALLS = [{"id": "c1", "type": "function", "function": {"name": "add", "arguments
             "assistant\n<tool_call>f {}</tool_call>",
         ),
         ({"role": "assistant", "content": "x", "tool_calls": []}, "assistant\nx"),
+        ({"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}, "assistant\nNo."),
     ],
 )
 def test_messages_are_normalised_for_the_template(chat: ChatTokenizer, message: dict[str, Any], expected: str) -> None:

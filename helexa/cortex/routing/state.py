@@ -64,9 +64,10 @@ class State:
     Args:
         topology: what is to be.
         clock: seconds, monotonic.
+        applied_at: Unix time since when the topology is in force.
     """
 
-    def __init__(self, topology: Topology, clock: Callable[[], float]) -> None:
+    def __init__(self, topology: Topology, clock: Callable[[], float], applied_at: float = 0.0) -> None:
         self._clock = clock
         self._counts: dict[At, int] = {}
         self._uses: dict[At, Use] = {}
@@ -86,7 +87,7 @@ class State:
             "failures": self._failures,
             "cycles": self._cycles,
         }
-        self.fleet = Fleet(topology, nodes, _by_id(topology.models), clock=clock, **live)
+        self.fleet = Fleet(topology, nodes, _by_id(topology.models), clock=clock, applied_at=applied_at, **live)
 
     def decide(self, wanted: Wanted) -> Decision:
         """Where a request goes now."""
