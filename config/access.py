@@ -37,8 +37,9 @@ class Provider:
         base_url: Requests go to this URL followed by `/chat/completions`, `/messages` or `/api/chat`, by kind.
             Absent: the public service of that kind; for ollama, its usual port on this host.
         api_key_env: The environment variable with its key; absent: no key is sent.
-        allow: Patterns of the model names that may be sent to it; empty: any.
-        deny: Patterns of model names that may not, whichever route leads here.
+        allow: Patterns of the model names that it may be asked for; empty: any.
+        deny: Patterns of model names that it may not, whichever route leads here: those it would be asked for, and
+            those that clients ask for.
         responses: Whether it speaks `/responses` itself (kind `openai`): such requests are passed on as they are.
             Absent: they become chat completions, which every server of that kind knows.
         retries: How often a request is sent again after a failure that a second try may mend.

@@ -122,7 +122,14 @@ def test_what_a_provider_may_not_have_is_not_sent_to_the_next_either(rule: dict[
     assert asked(decide("claude-3", route, providers=(first, B))) == ("a", "b")
 
 
-def test_a_providers_rules_are_about_the_name_it_is_asked_for() -> None:
+def test_what_a_provider_may_have_is_told_by_the_name_it_is_asked_for() -> None:
     only = provider("a", allow=("gpt-5-nano",))
     assert asked(decide("small", Route("small", ("a",), model="gpt-5-nano"), providers=(only,))) == ("a",)
     assert isinstance(decide("gpt-5-nano", Route("*", ("a",), model="gpt-5"), providers=(only,)), Denied)
+
+
+@pytest.mark.parametrize("name", ["secret-1", "nick"])
+def test_what_a_provider_denies_stays_denied_when_the_route_asks_by_another_name(name: str) -> None:
+    """An operator who denies a name means it, whatever it is called on the way."""
+    route, strict = Route("*", ("a",), model="harmless"), provider("a", deny=("secret*",))
+    assert isinstance(decide(name, route, providers=(strict,), aliases={"nick": "secret-1"}), Denied)

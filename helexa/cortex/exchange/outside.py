@@ -1,6 +1,7 @@
 """Which providers outside the fleet may be asked for a model. Pure: a topology and a name in, a decision out."""
 
 from collections.abc import Iterable
+from itertools import takewhile
 
 from attrs import frozen
 
@@ -51,23 +52,22 @@ def targets(topology: Topology, name: str) -> Outside | Denied | None:
         return Denied(name, route)
     sent = route.model or model
     named = (topology.provider(each) for each in route.providers)
-    providers = tuple(_leading(sent, (provider for provider in named if provider is not None)))
+    found = (provider for provider in named if provider is not None)
+    providers = tuple(takewhile(lambda provider: permits(provider, sent, model, name), found))
     return Outside(route, providers, sent) if providers else Denied(name, route)
 
 
-def _leading(sent: str, providers: Iterable[Provider]) -> Iterable[Provider]:
-    """The providers up to the first that may not have the model."""
-    for provider in providers:
-        if not permits(provider, sent):
-            return
-        yield provider
+def permits(provider: Provider, sent: str, *asked: str) -> bool:
+    """Whether a model may be asked for there.
 
-
-def permits(provider: Provider, model: str) -> bool:
-    """Whether a model of that name may be asked for there."""
-    if _forbids(provider.deny, model):
+    Args:
+        provider: whose lists are held against it.
+        sent: the name it would be asked for by, which is what may be allowed.
+        asked: the names that the client knows it by; none of them may be denied either.
+    """
+    if _forbids(provider.deny, sent, *asked):
         return False
-    return not provider.allow or any(matches(pattern, model) for pattern in provider.allow)
+    return not provider.allow or any(matches(pattern, sent) for pattern in provider.allow)
 
 
 def _forbids(patterns: Iterable[str], *names: str) -> bool:
