@@ -43,7 +43,8 @@ listen = "127.0.0.1:31313"           # "0.0.0.0:31313" for other machines; it th
 name = "local"
 listen = "127.0.0.1:13131"
 devices = [{names}]
-preload = ["helexa/tiny"]            # load at start
+preload = ["helexa/tiny"]            # load at start; others are loaded when they are asked for
+# memory = "16GiB"                   # of each device, for models and caches; without it all that is free
 
 # The catalogue. 'helexa/tiny' comes with helexa; other ids are fetched from Hugging Face.
 [[models]]
@@ -55,6 +56,20 @@ id = "helexa/tiny"
 [aliases]                            # more names for the same models
 tiny = "helexa/tiny"
 
+# Where models that nothing here serves come from; the first route that matches wins.
+#
+# [[providers]]
+# name = "cloud"
+# kind = "openai"                    # or "anthropic", "ollama"
+# base_url = "https://api.openai.com/v1"
+# api_key_env = "OPENAI_API_KEY"
+#
+# [[routes]]
+# pattern = "gpt-*"
+# providers = ["cloud"]
+
+# An edit takes effect while the fleet serves; 'helexa plan' and this file's name tell beforehand what would change.
+#
 # A second box runs this same file with 'helexa up FILE --host NAME'. Give every entry its host then:
 #
 # [cortex]
