@@ -37,7 +37,7 @@ def crowded(tmp_path: Path) -> Iterator[Fleet]:
         '[cortex.eviction]\nresidency = "200ms"\ndrain = "20s"\n'
         f'{neurons}{models}[actors.poller]\ninterval = "500ms"\n'
     )
-    fleet = Fleet(topology, ports[0], ports[2], tmp_path / "log")
+    fleet = Fleet(topology, ports[0], ports[2], ports[1], tmp_path / "log")
     fleet.start(ready="/health")
     wait_until(lambda: all(node["up"] for node in nodes_of(fleet)), 30, "both nodes up")
     family = fleet.family()

@@ -350,6 +350,11 @@ def test_public_paths_ask_no_key(path: str) -> None:
     assert GATE.admit("GET", path, None) is None
 
 
+def test_of_several_scopes_that_would_do_the_lesser_is_named() -> None:
+    with pytest.raises(ApiError, match="lacks the scope 'fleet:read'"):
+        GATE.admit("GET", "/fleet", b"inference")
+
+
 def test_a_missing_scope_is_named() -> None:
     with pytest.raises(ApiError, match="lacks the scope 'inference'") as raised:
         GATE.admit("POST", "/v1/chat/completions", b"fleet:admin")

@@ -42,6 +42,7 @@ class Fleet:
     topology: Path
     port: int
     neuron_port: int
+    metrics_port: int
     log: Path
     process: subprocess.Popen = field(default=None)
 
@@ -121,7 +122,7 @@ interval = "500ms"
 {extra}
 """
     )
-    return Fleet(topology, port, neuron_port, directory / "log")
+    return Fleet(topology, port, neuron_port, metrics_port, directory / "log")
 
 
 def sse_events(text: str) -> list[dict | str]:

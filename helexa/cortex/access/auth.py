@@ -124,7 +124,7 @@ class Gate:
         if not accepted:
             raise errors.route_not_found(method, path)
         if not key.scopes & accepted:
-            raise errors.insufficient_scope(min(accepted))
+            raise errors.insufficient_scope(max(accepted))  # of several the lesser one: "fleet:read", not "fleet:admin"
         return key
 
     def _known(self, presented: bytes | None) -> Key:
