@@ -1,46 +1,20 @@
 """What the owner of the fleet believes, remembers and tells, event by event."""
 
-from typing import Any
-
 import pytest
 from attrs import evolve
-from fleets import Clock, eviction, loaded, model, neuron, sighting, state_of, topology_of
+from fleets import Clock, loaded, model, neuron, sighting, state_of, topology_of
+from states import AT, EMPTY, HERE, LOADED, PLAN, THERE, WANTED, see, told, two
 
 from config import Topology
-from helexa.cortex.routing.fleet import Holder, Sighting, Use
-from helexa.cortex.routing.policy import ColdLoad, NoHealthyNodes, Route, Wanted
+from helexa.cortex.routing.fleet import Holder, Use
+from helexa.cortex.routing.policy import NoHealthyNodes, Route, Wanted
 from helexa.cortex.routing.state import REMEMBERED_PREFIXES, Happening, NodeDown, NodeUp, State
 from helexa.wire.fleet import Activation, ModelReport
-
-AT = ("a", "m")
-HERE, THERE = Route("a", "http://a:1", "m"), Route("b", "http://b:1", "m")
-PLAN = ColdLoad("m", "helexa", "a", "cpu")
-WANTED = Wanted("m")
-LOADED = sighting(loaded())
-EMPTY = sighting()
 
 
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-def two(clock: Clock, a: Sighting = EMPTY, b: Sighting = EMPTY, **settings: Any) -> State:
-    return state_of(topology_of("a", "b", cortex=eviction(), **settings), {"a": a, "b": b}, clock)
-
-
-def see(state: State, said: Sighting, asked_at: float | None = None, node: str = "a") -> list[tuple[str, Any]]:
-    """What is told after a node said this, asked now unless told otherwise; the model, or the node where none is."""
-    asked = state.fleet.clock() if asked_at is None else asked_at
-    return told(state.see(NodeUp(node, said, asked)))
-
-
-def told(happened: list[Happening]) -> list[tuple[str, Any]]:
-    return [(each.kind, each.data.get("model", each.data["node"])) for each in happened]
-
-
-def status(state: State, node: str = "a", name: str = "m") -> str | None:
-    return state.fleet.status(state.fleet.nodes[node], name)
 
 
 def test_requests_are_counted_until_they_end(clock: Clock) -> None:

@@ -1,45 +1,19 @@
 """What the owner of the fleet knows of loads, unloads and failures, its own and those of the nodes."""
 
-from typing import Any
-
 import pytest
 from attrs import evolve
 from fleets import Clock, eviction, loaded, model, needs, sighting, state_of, topology_of
+from states import AT, EMPTY, HERE, LOADED, PLAN, THERE, WANTED, see, status, two
 
 from helexa.cortex.routing.fleet import Failure, Holder, Load, Sighting, Use
-from helexa.cortex.routing.policy import ColdLoad, LoadFailed, NoHealthyNodes, Route, Wait, Wanted
+from helexa.cortex.routing.policy import ColdLoad, LoadFailed, NoHealthyNodes, Wait, Wanted
 from helexa.cortex.routing.state import FIRST_BACKOFF, LAST_BACKOFF, Happening, NodeDown, NodeUp, State
 from helexa.wire.fleet import Activation, ActivationFailure, ModelReport, ModelStatus
-
-AT = ("a", "m")
-HERE, THERE = Route("a", "http://a:1", "m"), Route("b", "http://b:1", "m")
-PLAN = ColdLoad("m", "helexa", "a", "cpu")
-WANTED = Wanted("m")
-LOADED = sighting(loaded())
-EMPTY = sighting()
 
 
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-def two(clock: Clock, a: Sighting = EMPTY, b: Sighting = EMPTY, **settings: Any) -> State:
-    return state_of(topology_of("a", "b", cortex=eviction(), **settings), {"a": a, "b": b}, clock)
-
-
-def see(state: State, said: Sighting, asked_at: float | None = None, node: str = "a") -> list[tuple[str, Any]]:
-    """What is told after a node said this, asked now unless told otherwise; the model, or the node where none is."""
-    asked = state.fleet.clock() if asked_at is None else asked_at
-    return told(state.see(NodeUp(node, said, asked)))
-
-
-def told(happened: list[Happening]) -> list[tuple[str, Any]]:
-    return [(each.kind, each.data.get("model", each.data["node"])) for each in happened]
-
-
-def status(state: State, node: str = "a", name: str = "m") -> str | None:
-    return state.fleet.status(state.fleet.nodes[node], name)
 
 
 def test_a_load_is_known_while_it_lasts(clock: Clock) -> None:
