@@ -8,6 +8,7 @@ import httpx
 import orjson
 
 from helexa.wire import fleet as shapes
+from helexa.wire import secret as secrets
 from helexa.wire.fleet import LoadRequest, ModelReport
 
 CONNECT_SECONDS = 5.0
@@ -40,7 +41,7 @@ class NeuronControl:
     """
 
     def __init__(self, secret: str | None) -> None:
-        self._headers = {"authorization": f"Bearer {secret}"} if secret else {}
+        self._headers = [secrets.header(secret)] if secret else []
         self._client: httpx.AsyncClient | None = None
 
     async def __aenter__(self) -> Self:

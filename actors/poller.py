@@ -16,6 +16,7 @@ from config import Model, Topology
 from helexa.cortex.routing.fleet import Sighting
 from helexa.cortex.routing.state import NodeDown, NodeUp, Sight
 from helexa.wire import fleet as shapes
+from helexa.wire import secret as secrets
 from helexa.wire.fleet import EstimateRequest, LoadRequest
 
 TIMEOUT_SECONDS = 5.0
@@ -46,7 +47,7 @@ class Poller(Actor):
     def __init__(self, router: Router, secret: str | None) -> None:
         self.name = "poller"
         self._router = router
-        self._headers = {"authorization": f"Bearer {secret}"} if secret else {}
+        self._headers = [secrets.header(secret)] if secret else []
         self._watches: dict[str, _Watch] = {}
         self._start: Callable[[_Watch], None] | None = None
 

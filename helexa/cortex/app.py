@@ -15,7 +15,7 @@ from helexa.cortex.access.auth import KEY, Gate, permitted, presented_key
 from helexa.cortex.access.keys import Keys
 from helexa.cortex.events import EventLog
 from helexa.cortex.exchange.dialects import DIALECTS, MESSAGES, DialectError, of_path
-from helexa.cortex.exchange.proxy import KEY_NAME, Proxy, request_id_of
+from helexa.cortex.exchange.proxy import Proxy, request_id_of
 from helexa.cortex.ports import Actors, Lifecycle, Routes
 from helexa.cortex.routing import listing, planning
 from helexa.web.front import Front
@@ -71,7 +71,7 @@ def make_app(  # noqa: PLR0913, PLR0917 - everything that the routes are about
 
 
 def _admitted(scope: Scope, gate: Gate, *, loopback: bool) -> Scope:
-    """The request, with the name of its key."""
+    """The request, with its key."""
     if loopback and not gate.required and not is_local(scope):
         raise errors.host_not_allowed()
     method, path = scope.get("method", "GET"), scope["path"]
@@ -80,7 +80,7 @@ def _admitted(scope: Scope, gate: Gate, *, loopback: bool) -> Scope:
         raise errors.method_not_allowed(method, path, "POST")
     if of_path(path).path == MESSAGES and path not in DIALECTS:
         raise errors.route_not_found(method, path)
-    return scope if key is None else {**scope, KEY_NAME: key.name, KEY: key}
+    return scope if key is None else {**scope, KEY: key}
 
 
 def _unprefixed(scope: Scope) -> Scope:

@@ -1,7 +1,6 @@
 """The neuron's HTTP application: control routes on Quart, inference on bare ASGI, one guard in front of both."""
 
 import hmac
-import os
 from collections.abc import Iterable
 from time import monotonic
 from typing import NoReturn, cast
@@ -20,6 +19,7 @@ from helexa.web.hosts import is_local
 from helexa.web.quart_errors import json_app, json_response
 from helexa.web.server import App, Drain, Scope
 from helexa.wire import errors, fleet, sse
+from helexa.wire import secret as secrets
 from helexa.wire.fields import Fields, parse_object
 
 _MOST_ESTIMATES = 1024
@@ -47,8 +47,8 @@ def make_app(service: Service, host: Host, drain: Drain, secret: str | None) -> 
 
 
 def _bears(scope: Scope, secret: str) -> bool:
-    given = header(scope, b"authorization") or b""
-    return hmac.compare_digest(given, b"Bearer " + os.fsencode(secret))
+    name, value = secrets.header(secret)
+    return hmac.compare_digest(header(scope, name) or b"", value)
 
 
 async def _data() -> bytes:

@@ -9,6 +9,7 @@ plain containers in OpenAI's shape, with ``reasoning_content`` beside ``content`
 
 from typing import Any, Protocol
 
+import orjson
 from attrs import frozen
 
 from helexa.wire.errors import ApiError
@@ -27,6 +28,25 @@ class Translated:
 
     chat: Json
     warnings: tuple[str, ...] = ()
+
+
+def read_object(data: bytes | str, what: str) -> Json:
+    """The JSON object that an upstream sent.
+
+    Args:
+        data: what came.
+        what: the beginning of the sentence that says it is none, up to its verb.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise ValueError(f"{what} not JSON") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{what} not a JSON object")  # noqa: TRY004 - what readers raise
+    return found
 
 
 class Reply(Protocol):

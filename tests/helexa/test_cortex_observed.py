@@ -29,8 +29,8 @@ from structlog.testing import capture_logs
 
 from actors.router import Router
 from config import Route, Topology
-from helexa.cortex.access.auth import Gate
-from helexa.cortex.exchange.proxy import KEY_NAME, Proxy
+from helexa.cortex.access.auth import KEY, Gate, Key
+from helexa.cortex.exchange.proxy import Proxy
 from helexa.cortex.exchange.upstream import Pool
 from helexa.web.server import Drain
 
@@ -53,7 +53,7 @@ async def test_a_stream_is_counted_timed_and_logged(nursery: trio.Nursery, gatew
     gateway, _ = await start(nursery, gateways, plays(STREAMED))
     with capture_logs() as lines:
         call = Call.post(PATH, REQUEST, [(b"x-request-id", b"r1")])
-        call.scope[KEY_NAME] = "ci"
+        call.scope[KEY] = Key("ci", "ci", frozenset())
         await call.run(gateway.app)
     assert call.answer == STREAM
     assert await ended(gateway, 200)

@@ -9,7 +9,7 @@ import orjson
 from attrs import define, field
 
 from helexa.wire import errors, sse
-from helexa.wire.dialect import Json
+from helexa.wire.dialect import Json, read_object
 from helexa.wire.errors import ApiError
 
 _LEAST_ERROR, _MOST_ERROR = 400, 599
@@ -123,13 +123,7 @@ def parsed(data: str) -> Json:
     Raises:
         ValueError: it is none.
     """
-    try:
-        payload = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        raise ValueError("it sent an event that is not JSON") from None
-    if not isinstance(payload, dict):
-        raise ValueError("it sent an event that is not a JSON object")  # noqa: TRY004 - what a reader raises
-    return payload
+    return read_object(data, "it sent an event that is")
 
 
 @define(eq=False)

@@ -13,13 +13,14 @@ from helexa.cortex.exchange.dialects import Asked, Dialect
 from helexa.cortex.exchange.relays import Relay, Rewritten, Translating, Verbatim, unreadable
 from helexa.wire import errors
 from helexa.wire.anthropic import upstream as anthropic
-from helexa.wire.dialect import ChunkReader, Json, Reply
+from helexa.wire.dialect import ChunkReader, Json, Reply, read_object
 from helexa.wire.errors import ApiError
 from helexa.wire.ollama import upstream as ollama
 from helexa.wire.responses import passthrough
 from helexa.wire.responses.ids import new_id
 
 _BAD_GATEWAY = 502
+_ANSWER = "its answer is"
 _MALFORMED = (TypeError, KeyError, AttributeError, IndexError)
 _OURS = ("chat_template_kwargs", "top_k", "min_p", "repetition_penalty")
 """Parameters of chats that a translation may write and that OpenAI itself refuses as unknown."""
@@ -210,7 +211,7 @@ class Same:
     def whole(self, asked: Asked, data: bytes) -> bytes:
         """See ``Way``."""
         del asked
-        answer = read_object(data)
+        answer = read_object(data, _ANSWER)
         if self.dialect.is_error(answer) and (error := self.kind.error_from(_BAD_GATEWAY, data)) is not None:
             raise error
         if not self._changes_ids:
@@ -223,7 +224,7 @@ class Same:
     def refusal(self, status: int, data: bytes) -> bytes | ApiError | None:
         """See ``Way``."""
         try:
-            native = self.dialect.is_error(read_object(data))
+            native = self.dialect.is_error(read_object(data, _ANSWER))
         except ValueError:
             return None
         return data if native else self.kind.error_from(status, data)
@@ -255,7 +256,7 @@ class Changed:
         """See ``Way``."""
         if asked.stream:
             raise ValueError("it does not stream its answer, although it was asked to")
-        answer = read_object(data)
+        answer = read_object(data, _ANSWER)
         try:
             return orjson.dumps(_reply(asked).whole(self.kind.to_completion(answer, asked.name)))
         except _MALFORMED as error:
@@ -280,18 +281,3 @@ def written(payload: Json) -> bytes:
         return orjson.dumps(payload)
     except orjson.JSONEncodeError as error:  # it reads deeper nesting than it writes
         raise errors.invalid_json(str(error)) from None
-
-
-def read_object(data: bytes) -> Json:
-    """The JSON object of an answer.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        found = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        raise ValueError("its answer is not JSON") from None
-    if not isinstance(found, dict):
-        raise ValueError("its answer is not a JSON object")  # noqa: TRY004 - what readers raise
-    return found

@@ -1,7 +1,5 @@
 """A request asked of the fleet's nodes: one after the other, as long as another might do better."""
 
-import os
-
 import structlog
 from attrs import define, field, frozen
 
@@ -24,6 +22,7 @@ from helexa.cortex.routing.policy import (
 )
 from helexa.cortex.routing.policy import Route as Place
 from helexa.web.asgi import Headers
+from helexa.wire import secret as secrets
 from helexa.wire import tenant
 from helexa.wire.errors import ApiError
 
@@ -127,7 +126,7 @@ class Local:
     def _headers(self) -> Headers:
         headers = [(b"content-type", b"application/json"), (b"x-request-id", self.asked.request_id.encode())]
         if self.secret is not None:
-            headers.append((b"authorization", b"Bearer " + os.fsencode(self.secret)))
+            headers.append(secrets.header(self.secret))
         if self.key_name is not None:
             headers.append((tenant.HEADER, tenant.write(self.key_name)))
         return headers

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from attrs import Factory, field, frozen
 
-from helexa.cortex.access.auth import KEY, check_model
+from helexa.cortex.access.auth import KEY, Key, check_model
 from helexa.cortex.exchange import dialects
 from helexa.cortex.exchange.answer import Answer
 from helexa.cortex.exchange.dialects import Asked
@@ -25,8 +25,6 @@ from helexa.web.server import Drain, Receive, Scope, Send
 from helexa.wire import errors
 from helexa.wire.fields import Fields, parse_object
 
-KEY_NAME = "helexa.key_name"
-"""Where a request's scope says whose key it bears. No header: so a client cannot write it."""
 _REQUEST_ID = pattern(rb"[A-Za-z0-9._:/+=@~-]{1,128}")
 _HANDED_ON = (b"anthropic-version", b"anthropic-beta")
 _SENSIBLE = pattern(rb"[\x20-\x7e]{1,1024}")
@@ -56,7 +54,7 @@ class Proxy:
 
     async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, whatever happens: an answer, or one error in its place."""
-        with self.observer.begin(path, request_id_of(scope), scope.get(KEY_NAME)) as seen:
+        with self.observer.begin(path, request_id_of(scope), key_name(scope)) as seen:
             answer = Answer(send, dialects.DIALECTS[path], seen.request_id, seen)
             async with one_end(answer, "proxy.fault", request_id=seen.request_id):
                 asked = await self._read(scope, receive, seen)
@@ -76,12 +74,18 @@ class Proxy:
         """Ask the fleet, then whom the topology names outside of it."""
         key = scope.get(KEY)
         check_model(key, asked.name, self.routes.fleet().topology.aliases)
-        local = Local(self.routes, self.pool, self.secret, asked, answer, scope.get(KEY_NAME))
+        local = Local(self.routes, self.pool, self.secret, asked, answer, key_name(scope))
         refusal = await local.run()
         if refusal is not None:
             limited = key is not None and bool(key.models)
             outside = Providers(self.pool, self.environment, self.breakers, asked, answer, handed_on(scope), limited)
             await outside.run(self.routes.fleet().topology, refusal)
+
+
+def key_name(scope: Scope) -> str | None:
+    """Whose key a request bears."""
+    key: Key | None = scope.get(KEY)
+    return None if key is None else key.name
 
 
 def request_id_of(scope: Scope) -> str:

@@ -10,6 +10,7 @@ from helexa.cortex.openapi.parts import (
     ANYTHING,
     COUNT,
     FLAG,
+    MOST,
     NAME,
     NUMBER,
     TEXT,
@@ -26,16 +27,15 @@ from helexa.cortex.openapi.parts import (
 from helexa.wire import chat, decoding, tools
 from helexa.wire.sampling import MAX_SEED
 
-_MOST = 2**31 - 1
 STOP: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": decoding.MAX_STOP_LENGTH}
 
 SAMPLING: Final[dict[str, Schema]] = {
     "n": nullable(whole(1, decoding.MAX_CHOICES)),
-    "max_tokens": nullable(whole(1, _MOST)),
-    "min_tokens": nullable(whole(0, _MOST)),
+    "max_tokens": nullable(whole(1, MOST)),
+    "min_tokens": nullable(whole(0, MOST)),
     "temperature": nullable(between(0, 2)),
     "top_p": nullable(ABOVE_ZERO),
-    "top_k": nullable(whole(-1, _MOST)),
+    "top_k": nullable(whole(-1, MOST)),
     "min_p": nullable(between(0, 1)),
     "presence_penalty": nullable(between(-2, 2)),
     "frequency_penalty": nullable(between(-2, 2)),
@@ -43,7 +43,7 @@ SAMPLING: Final[dict[str, Schema]] = {
     "logit_bias": nullable({"type": "object", "additionalProperties": between(-100, 100)}),
     "seed": nullable(whole(-MAX_SEED, MAX_SEED)),
     "stop": nullable(any_of(STOP, items(STOP, most=decoding.MAX_STOPS))),
-    "stop_token_ids": nullable(items(whole(0, _MOST), most=decoding.MAX_STOP_TOKENS)),
+    "stop_token_ids": nullable(items(whole(0, MOST), most=decoding.MAX_STOP_TOKENS)),
     "ignore_eos": nullable(FLAG),
     "stream": nullable(FLAG),
     "stream_options": nullable(table(include_usage=nullable(FLAG))),
@@ -110,7 +110,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         chat_template_kwargs=nullable(ANYTHING),
         logprobs=nullable(FLAG),
         top_logprobs=nullable(whole(0, decoding.MAX_TOP_LOGPROBS)),
-        max_completion_tokens=nullable(whole(1, _MOST)),
+        max_completion_tokens=nullable(whole(1, MOST)),
         **SAMPLING,
     ),
     "ChatMessage": _MESSAGE,

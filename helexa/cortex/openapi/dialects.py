@@ -11,6 +11,7 @@ from helexa.cortex.openapi.parts import (
     ANYTHING,
     COUNT,
     FLAG,
+    MOST,
     NAME,
     NUMBER,
     TEXT,
@@ -25,8 +26,6 @@ from helexa.cortex.openapi.parts import (
     whole,
 )
 from helexa.wire import chat, decoding
-
-_MOST = 2**31 - 1
 
 _INPUT_PART = any_of(
     table(["type", "text"], type=one_of("input_text", "output_text"), text=TEXT),
@@ -97,7 +96,7 @@ _PROMPT: dict[str, Schema] = {
         ["type"], type=one_of("auto", "any", "tool", "none"), name=TEXT, disable_parallel_tool_use=FLAG
     ),
     "thinking": any_of(
-        table(["type", "budget_tokens"], type=one_of("enabled"), budget_tokens=whole(1024, _MOST)),
+        table(["type", "budget_tokens"], type=one_of("enabled"), budget_tokens=whole(1024, MOST)),
         table(["type"], type=one_of("adaptive", "disabled")),
     ),
 }
@@ -115,7 +114,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         parallel_tool_calls=nullable(FLAG),
         text=nullable(table(format=nullable(_TEXT_FORMAT))),
         reasoning=nullable(table(effort=nullable(one_of(*chat.EFFORTS)), summary=nullable(TEXT))),
-        max_output_tokens=nullable(whole(1, _MOST)),
+        max_output_tokens=nullable(whole(1, MOST)),
         temperature=nullable(between(0, 2)),
         top_p=nullable(ABOVE_ZERO),
         store=nullable(FLAG),
@@ -133,7 +132,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
     ),
     "MessageRequest": table(
         ["model", "messages", "max_tokens"],
-        max_tokens=whole(1, _MOST),
+        max_tokens=whole(1, MOST),
         stop_sequences=items(STOP, most=decoding.MAX_STOPS),
         temperature=between(0, 1),
         top_p=ABOVE_ZERO,

@@ -30,6 +30,10 @@ _ERRORS: Final[Mapping[str, str]] = {
 }
 
 
+MOST: Final = 2**31 - 1
+"""The largest integer that a request may carry where nothing else bounds it."""
+
+
 def table(required: Iterable[str] = (), /, **properties: Schema) -> Schema:
     """An object; what is not named may be there as well."""
     needed = list(required)

@@ -1,9 +1,7 @@
 """Ollama's stream, a JSON object on each line, read as chunks."""
 
-import orjson
-
 from helexa.wire.completion import Head
-from helexa.wire.dialect import Json
+from helexa.wire.dialect import Json, read_object
 from helexa.wire.ollama import answers
 from helexa.wire.ollama.failures import reported
 
@@ -51,13 +49,7 @@ class OllamaReader:
     def _line(self, line: bytes) -> list[Json]:
         if self.complete or not line.strip():
             return []
-        try:
-            piece = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            raise ValueError("it sent a line that is not JSON") from None
-        if not isinstance(piece, dict):
-            raise ValueError("it sent a line that is not a JSON object")  # noqa: TRY004 - what was sent, not a type error
-        return self._piece(piece)
+        return self._piece(read_object(line, "it sent a line that is"))
 
     def _piece(self, piece: Json) -> list[Json]:
         failure = reported(piece)
