@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Final
 
-from config.access import Entitlements, Key, Provider, ProviderKind, Route, Scope, Window, WindowKind
+from config.access import Account, Cost, Entitlements, Key, Provider, ProviderKind, Route, Scope
 from config.address import Address
-from config.diff import Change, Changes, diff
+from config.budgets import Budget, BudgetUnit, Window, WindowKind
+from config.diff import CORTEX_AT_START, Change, Changes, diff
 from config.load import load, parse
 from config.problems import InvalidValueError, Problem, TopologyError
 from config.save import dumps, save
@@ -15,13 +16,16 @@ from config.topology import (
     Bench,
     Capability,
     Cortex,
-    Cost,
+    DatabaseAway,
     Eviction,
     EvictionStrategy,
+    Limits,
     Listener,
+    Media,
     Model,
     Neuron,
     Quant,
+    Tls,
     Topology,
 )
 from config.units import NEVER, Duration, Size, format_duration, format_size, parse_duration, parse_size
@@ -31,25 +35,32 @@ HOMELAB: Final = Path(__file__).with_name("homelab.toml")
 
 __all__ = [
     "BUNDLED_MODEL",
+    "CORTEX_AT_START",
     "DEMO",
     "HOMELAB",
     "NEVER",
+    "Account",
     "ActorSection",
     "ActorSettings",
     "Address",
     "Bench",
+    "Budget",
+    "BudgetUnit",
     "Capability",
     "Change",
     "Changes",
     "Cortex",
     "Cost",
+    "DatabaseAway",
     "Duration",
     "Entitlements",
     "Eviction",
     "EvictionStrategy",
     "InvalidValueError",
     "Key",
+    "Limits",
     "Listener",
+    "Media",
     "Model",
     "Neuron",
     "PollerSection",
@@ -61,6 +72,7 @@ __all__ = [
     "Route",
     "Scope",
     "Size",
+    "Tls",
     "Topology",
     "TopologyError",
     "Window",

@@ -1,4 +1,4 @@
-"""Who may use the fleet, and what lies outside it: providers, routes, keys and their budgets."""
+"""What lies outside the fleet, and whose requests may go there or anywhere: providers, routes and keys."""
 
 from typing import Literal, TypeAlias
 
@@ -6,14 +6,12 @@ from attrs import field, frozen
 from attrs.validators import optional
 
 from config import validators as v
+from config.budgets import LARGEST_COUNT, Budget, Window
 from config.problems import InvalidValueError
 from config.units import Duration
 
 ProviderKind: TypeAlias = Literal["openai", "anthropic", "ollama"]
 Scope: TypeAlias = Literal["inference", "embeddings", "audio", "images", "models:read", "fleet:read", "fleet:admin"]
-WindowKind: TypeAlias = Literal["rolling", "balance"]
-
-LARGEST_COUNT = 2**63 - 1  # what a database column holds
 
 _BASE_URLS: dict[ProviderKind, str] = {
     "openai": "https://api.openai.com/v1",
@@ -64,6 +62,14 @@ class Provider:
 
 
 @frozen
+class Cost:
+    """What tokens are accounted at, in US dollars per million."""
+
+    input: float = field(default=0.0, validator=v.price)
+    output: float = field(default=0.0, validator=v.price)
+
+
+@frozen
 class Route:
     """Where to send requests for models that nothing in the fleet serves.
 
@@ -72,33 +78,14 @@ class Route:
         providers: Provider names, tried in order.
         deny: Patterns of model names that are refused.
         model: The name that the providers are asked for; None: the one that the client asked for.
+        cost: What tokens are accounted at that come from outside by this route.
     """
 
     pattern: str = field(validator=v.pattern)
     providers: tuple[str, ...] = field(validator=[v.not_empty, v.distinct])
     deny: tuple[str, ...] = field(default=(), validator=[v.each(v.pattern), v.distinct])
     model: str | None = field(default=None, validator=optional(v.slug))
-
-
-@frozen
-class Window:
-    """How a key's hard cap renews.
-
-    Attributes:
-        kind: `rolling`: tokens of the last `period` count; `balance`: all tokens ever count.
-        period: Length of the rolling window, in seconds; None for a balance.
-    """
-
-    kind: WindowKind = "balance"
-    period: Duration | None = field(default=None, validator=optional([v.positive("1h"), v.finite]))
-
-    def __attrs_post_init__(self) -> None:
-        """Refuse a rolling window without a period, and a balance with one."""
-        if self.kind == "rolling" and self.period is None:
-            raise InvalidValueError("is missing", 'a rolling window needs one, such as period = "1h"', ("period",))
-        if self.kind == "balance" and self.period is not None:
-            hint = 'add kind = "rolling" or leave it out'
-            raise InvalidValueError("means nothing for a balance", hint, ("period",), because=("kind",))
+    cost: Cost = Cost()
 
 
 @frozen
@@ -112,8 +99,11 @@ class Key:
         account: Whom its tokens are booked to; absent: an account of its own name.
         scopes: What it may do.
         models: Patterns of the model names it is for; empty: all.
-        hard_cap: Tokens it may use within `window`; None: uncapped, still metered.
+        hard_cap: Tokens it may use within `window`; None: uncapped, still metered. The short way to write one budget.
         window: How the cap renews.
+        budgets: What it may use, each a limit of its own.
+        weight: Its share when requests queue: twice the weight, twice the requests.
+        max_in_flight: Requests of it that are served at a time, the others wait; None: see `Entitlements`.
     """
 
     name: str = field(validator=v.name)
@@ -123,7 +113,10 @@ class Key:
     scopes: tuple[Scope, ...] = field(default=("inference",), validator=[v.not_empty, v.distinct])
     models: tuple[str, ...] = field(default=(), validator=[v.each(v.pattern), v.distinct])
     hard_cap: int | None = field(default=None, validator=optional(v.between(0, LARGEST_COUNT)))
-    window: Window = Window()
+    window: Window = field(default=Window())
+    budgets: tuple[Budget, ...] = field(default=(), validator=v.distinct)
+    weight: int = field(default=1, validator=v.between(1, 1000))
+    max_in_flight: int | None = field(default=None, validator=optional(v.between(1, 1_000_000)))
 
     @account.default
     def _default_account(self) -> str:
@@ -137,6 +130,24 @@ class Key:
         if self.key_env is not None and self.key_hash is not None:
             raise InvalidValueError("stands beside key_env", "keep one of the two", ("key_hash",))
 
+    @property
+    def all_budgets(self) -> tuple[Budget, ...]:
+        """The budgets, that of `hard_cap` among them."""
+        return self.budgets if self.hard_cap is None else (Budget(self.hard_cap, per=self.window.period), *self.budgets)
+
+
+@frozen
+class Account:
+    """Whom the usage of several keys is booked to.
+
+    Attributes:
+        name: What keys call it.
+        budgets: What all its keys may use together, each a limit of its own.
+    """
+
+    name: str = field(validator=v.slug)
+    budgets: tuple[Budget, ...] = field(default=(), validator=v.distinct)
+
 
 @frozen
 class Entitlements:
@@ -145,7 +156,11 @@ class Entitlements:
     Attributes:
         require_auth: Whether clients need a key; None: see `Topology.auth_required`.
         keys: Keys declared in the file; others live in the database.
+        accounts: Budgets of accounts; one that is not listed has none of its own.
+        max_in_flight: Requests of each key that are served at a time, where the key says nothing; None: any number.
     """
 
     require_auth: bool | None = None
     keys: tuple[Key, ...] = ()
+    accounts: tuple[Account, ...] = ()
+    max_in_flight: int | None = field(default=None, validator=optional(v.between(1, 1_000_000)))

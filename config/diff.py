@@ -21,8 +21,9 @@ _Entries: TypeAlias = dict[_Path, Any]
 _NAMED: Final = {"neurons": "name", "models": "id", "providers": "name", "routes": "pattern"}
 """Lists of tables, and the key that tells their entries apart."""
 _SIGNS: Final[Mapping[Kind, str]] = {"added": "+", "removed": "-", "changed": "~"}
-_CORTEX_AT_START: Final = {"host", "listen", "metrics_listen", "database", "secret_env"}
-_NEURON_AT_START: Final = {"host", "listen", "devices", "memory"}
+CORTEX_AT_START: Final = frozenset({"host", "listen", "metrics_listen", "database", "secret_env", "tls", "ca"})
+"""Keys of `cortex` that an edit changes only after a restart."""
+_NEURON_AT_START: Final = {"host", "listen", "devices", "memory", "tls"}
 _MODEL_AT_LOAD: Final = {"source", "quant", "tensor_parallel", "min_device_memory"}
 _LATER: Final[Mapping[When, str]] = {
     "at once": "",
@@ -126,12 +127,12 @@ def written(value: Any) -> str:
 def _entries(document: Mapping[str, Any]) -> _Entries:
     """Index what a document holds: the tables that are always there, and each entry of the others by its name."""
     rest = {table: dict(document.get(table, {})) for table in ("cortex", "entitlements", "bench", "actors")}
-    keys = rest["entitlements"].pop("keys", [])
+    keys, accounts = (rest["entitlements"].pop(each, []) for each in ("keys", "accounts"))
     found: _Entries = {("cortex",): rest.pop("cortex")}
     for table, key in _NAMED.items():
         found |= _by_name((table,), key, document.get(table, []))
     found |= {("aliases", alias): target for alias, target in document.get("aliases", {}).items()}
-    found |= _by_name(("entitlements", "keys"), "name", keys)
+    found |= _by_name(("entitlements", "keys"), "name", keys) | _by_name(("entitlements", "accounts"), "name", accounts)
     return found | {(table,): settings for table, settings in rest.items()}
 
 
@@ -158,9 +159,9 @@ def _differences(before: _Entries, after: _Entries) -> Iterator[Change]:
 
 def _inside(path: _Path, before: _Entries, after: _Entries) -> Iterator[Change]:
     differing = [key for key in dict.fromkeys([*before, *after]) if before.get(key) != after.get(key)]
-    moves = path[0] == "neurons" and ("listen",) in differing
+    moves = path[0] == "neurons" and any(key[0] in {"listen", "tls"} for key in differing if key)
     for key in differing:
-        # where others reach a neuron goes with where it listens
+        # where others reach a neuron goes with where and how it listens
         when: When = "neuron restart" if moves and key == ("endpoint",) else _when((*path, *key))
         yield Change("changed", (*path, *key), before.get(key), after.get(key), when)
 
@@ -179,7 +180,7 @@ def _when(path: _Path) -> When:
     match path:
         case ("actors" | "bench", *_):
             return "restart"
-        case ("cortex", key, *_) if key in _CORTEX_AT_START:
+        case ("cortex", key, *_) if key in CORTEX_AT_START:
             return "restart"
         case ("neurons", _, key, *_) if key in _NEURON_AT_START:
             return "neuron restart"

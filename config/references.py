@@ -34,6 +34,7 @@ def _duplicates(topology: Topology) -> Findings:
     yield from _repeated(where, "name", (key.name for key in keys))
     yield from _repeated(where, "key_env", (key.key_env for key in keys))
     yield from _repeated(where, "key_hash", (key.key_hash for key in keys))
+    yield from _repeated(("entitlements", "accounts"), "name", (each.name for each in topology.entitlements.accounts))
 
 
 def _repeated(table: Path, key: str, values: Iterable[str | None]) -> Findings:
@@ -122,7 +123,7 @@ def _endpoints(topology: Topology) -> Findings:
     for index, neuron in enumerate(topology.neurons):
         if _is_remote(topology, neuron) and _is_local_endpoint(neuron):
             message = f"{show(neuron.endpoint)} does not reach {show(neuron.host)} from other hosts"
-            example = f"http://{neuron.host}:{neuron.listen.port}"
+            example = f"{neuron.endpoint.partition('://')[0]}://{neuron.host}:{neuron.listen.port}"
             hint = f"listen on an address of the network and name the URL others use, such as {show(example)}"
             yield Finding(("neurons", index, "endpoint"), message, hint, (("neurons", index, "listen"),))
 
@@ -134,7 +135,7 @@ def _is_remote(topology: Topology, neuron: Neuron) -> bool:
 def _is_local_endpoint(neuron: Neuron) -> bool:
     """Whether the endpoint is the default of an address that only its own host can connect to."""
     local = neuron.listen.connectable
-    return local.is_loopback and neuron.endpoint == f"http://{local}"
+    return local.is_loopback and neuron.endpoint.partition("://")[2] == str(local)
 
 
 def _listeners(topology: Topology) -> Findings:

@@ -7,13 +7,15 @@ from attrs import field, frozen
 from attrs.validators import optional
 
 from config import validators as v
-from config.access import LARGEST_COUNT, Entitlements, Provider, Route, without_slash
+from config.access import Cost, Entitlements, Provider, Route, without_slash
 from config.address import Address
+from config.budgets import LARGEST_COUNT
 from config.problems import Path
 from config.supervision import ActorSettings
 from config.units import Duration, Size
 
 EvictionStrategy: TypeAlias = Literal["lru", "priority"]
+DatabaseAway: TypeAlias = Literal["refuse", "serve"]
 Quant: TypeAlias = Literal["int4", "int8", "fp8"]
 Capability: TypeAlias = Literal["tool_call", "reasoning", "vision", "embeddings", "transcription", "speech", "images"]
 
@@ -43,6 +45,56 @@ class Eviction:
 
 
 @frozen
+class Tls:
+    """The certificate that a server shows; both files are PEM.
+
+    Attributes:
+        certificate: Path of the file with the certificate, and those that vouch for it.
+        key: Path of the file with its private key.
+    """
+
+    certificate: str = field(validator=v.path)
+    key: str = field(validator=v.path)
+
+
+@frozen
+class Media:
+    """Pictures and files that requests name by their address instead of bringing them.
+
+    Attributes:
+        fetch: Whether they are fetched; otherwise such requests are refused.
+        domains: Patterns of host names that they may be fetched from; empty: any. Addresses of private networks, of
+            this machine and of cloud metadata are refused in any case.
+        max_bytes: How large one may be.
+        timeout: Seconds that fetching one may take.
+    """
+
+    fetch: bool = False
+    domains: tuple[str, ...] = field(default=(), validator=[v.each(v.pattern), v.distinct])
+    max_bytes: Size = field(default=Size(20 * 2**20), validator=v.positive("20MiB"))
+    timeout: Duration = field(default=Duration(10.0), validator=[v.positive("10s"), v.finite])
+
+
+@frozen
+class Limits:
+    """How large a request may be.
+
+    Attributes:
+        body: Bytes of a request's body.
+        bodies: Bytes of all bodies that are held at a time; who comes then is asked to come again.
+        body_timeout: Seconds that a client may take to send a body.
+        messages: Messages of a conversation.
+        images: Pictures in a request.
+    """
+
+    body: Size = field(default=Size(16 * 2**20), validator=v.positive("16MiB"))
+    bodies: Size = field(default=Size(2**30), validator=v.positive("1GiB"))
+    body_timeout: Duration = field(default=Duration(60.0), validator=[v.positive("1m"), v.finite])
+    messages: int = field(default=10_000, validator=v.between(1, 1_000_000))
+    images: int = field(default=100, validator=v.between(0, 10_000))
+
+
+@frozen
 class Cortex:
     """The gateway.
 
@@ -56,6 +108,16 @@ class Cortex:
         strip_billing: Whether the lines that some agents put before their system prompt to have requests billed, other
             ones in each request, are taken out: no prefix of a prompt that begins with them is ever found again.
         eviction: Which models make room.
+        max_in_flight: Requests that are served at a time; the others wait.
+        max_queue: Requests that wait at a time; who comes then is asked to come again.
+        queue_timeout: Seconds that a request waits for its turn before it is asked to come again.
+        database_away: What becomes of requests that a budget has to be asked for while the database does not answer:
+            `refuse` them, or `serve` them and book it later.
+        usage_retention: Seconds that what each request used is kept; sums are kept for ever.
+        tls: The certificate of the API and of the metrics; None: plain HTTP.
+        ca: Path of a PEM file with the certificates that vouch for neurons, beside those that the system trusts.
+        media: Pictures and files that are fetched.
+        limits: How large a request may be.
     """
 
     host: str | None = field(default=None, validator=optional(v.name))
@@ -66,6 +128,15 @@ class Cortex:
     load_timeout: Duration = field(default=Duration(600.0), validator=[v.positive("10m"), v.finite])
     strip_billing: bool = True
     eviction: Eviction = Eviction()
+    max_in_flight: int = field(default=1024, validator=v.between(1, 1_000_000))
+    max_queue: int = field(default=1024, validator=v.between(0, 1_000_000))
+    queue_timeout: Duration = field(default=Duration(60.0), validator=[v.positive("1m"), v.finite])
+    database_away: DatabaseAway = "refuse"
+    usage_retention: Duration = field(default=Duration(400 * 86_400.0), validator=v.positive("400d"))
+    tls: Tls | None = None
+    ca: str | None = field(default=None, validator=optional(v.path))
+    media: Media = Media()
+    limits: Limits = Limits()
 
 
 @frozen
@@ -76,6 +147,7 @@ class Neuron:
         name: What the rest of the file calls it.
         host: The host that runs it; None only in a fleet of one box.
         listen: Where it serves.
+        tls: The certificate it shows; None: plain HTTP.
         endpoint: The URL everyone else reaches it at, without a slash at the end.
         devices: The devices it uses ("cuda:0", "cpu"); None: all it discovers.
         memory: Bytes of each device that its models may have together; None: all that is free when they are loaded.
@@ -85,6 +157,7 @@ class Neuron:
     name: str = field(validator=v.name)
     host: str | None = field(default=None, validator=optional(v.name))
     listen: Address = field(default=Address(_LOOPBACK, 13131), validator=v.fixed_port)
+    tls: Tls | None = None
     endpoint: str = field(converter=without_slash, validator=v.url)
     devices: tuple[str, ...] | None = field(
         default=None, validator=optional([v.not_empty, v.each(v.device), v.distinct])
@@ -94,15 +167,7 @@ class Neuron:
 
     @endpoint.default
     def _default_endpoint(self) -> str:
-        return f"http://{self.listen.connectable}"
-
-
-@frozen
-class Cost:
-    """What a model's tokens are accounted at, in US dollars per million."""
-
-    input: float = field(default=0.0, validator=v.price)
-    output: float = field(default=0.0, validator=v.price)
+        return f"{'http' if self.tls is None else 'https'}://{self.listen.connectable}"
 
 
 @frozen
@@ -131,7 +196,7 @@ class Model:
     priority: int = field(default=0, validator=v.between(-1_000_000, 1_000_000))
     idle_ttl: Duration | None = field(default=None, validator=optional(v.positive("30m")))
     capabilities: tuple[Capability, ...] = field(default=(), validator=v.distinct)
-    cost: Cost = Cost()
+    cost: Cost = field(default=Cost())
 
     @source.default
     def _default_source(self) -> str:

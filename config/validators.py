@@ -68,6 +68,9 @@ device: Final = _matching(
 )
 source: Final = _matching(_is_source, "a source", '"huggingface", "helexa", or "path:" and an absolute path')
 database: Final = _matching(_is_database, "a database URL", '"sqlite:///" and a path, or "postgresql://" and a server')
+path: Final = _matching(
+    lambda text: bool(text.strip()) and text.isprintable(), "a path", 'such as "/etc/helexa/server.pem"'
+)
 pattern: Final = _matching(_is_pattern, "a pattern", 'a model name with * and ? as wildcards, such as "claude-*"')
 
 

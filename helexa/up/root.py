@@ -17,7 +17,7 @@ from actors.reconciler import Reconciler
 from actors.reports import actor_report
 from actors.router import Router
 from actors.supervisor import Supervisor
-from config import Changes, Topology, dumps
+from config import CORTEX_AT_START, Changes, Topology, dumps
 from helexa.cortex.access.auth import Gate, declared_keys
 from helexa.cortex.access.keystore import KeyStore
 from helexa.cortex.app import make_app
@@ -195,7 +195,7 @@ class _Root:
 
 def _until_restart(wanted: Topology, now: Topology) -> Topology:
     """What of ``wanted`` can take effect while this process runs: not its own sockets, database and secret."""
-    kept = {key: getattr(now.cortex, key) for key in ("host", "listen", "metrics_listen", "database", "secret_env")}
+    kept = {key: getattr(now.cortex, key) for key in CORTEX_AT_START}
     return evolve(wanted, cortex=evolve(wanted.cortex, **kept), actors=now.actors, bench=now.bench)
 
 

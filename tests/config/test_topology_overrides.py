@@ -93,7 +93,7 @@ def test_a_line_end_cannot_smuggle_in_another_key() -> None:
             "x",
             (
                 'cortex."": is not a known key (known here: host, listen, metrics_listen, database, secret_env, '
-                "load_timeout, strip_billing, eviction)"
+                "load_timeout, strip_billing, eviction, max_in_flight, max_queue, …)"
             ),
         ),
         ("CORTEX__LISTEN__PORT", "x", "cortex.listen.PORT: is inside a single value (set all of cortex.listen)"),

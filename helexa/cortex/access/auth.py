@@ -14,7 +14,7 @@ from typing import Final, get_args
 
 from attrs import field, frozen
 
-from config import Entitlements, Scope
+from config import Budget, Entitlements, Scope
 from config import Key as DeclaredKey
 from helexa.wire import errors
 from helexa.wire.errors import ApiError
@@ -38,6 +38,10 @@ class Key:
         scopes: what it may do.
         models: patterns of the models it may use; empty: all.
         expires: Unix time from which on it is good for nothing; ``None``: never.
+        id: what it is in the ledger: the same after it was rotated, and no other key's; empty: its name.
+        budgets: what it may use.
+        weight: its share when requests queue.
+        max_in_flight: requests of it that are served at a time; ``None``: as many as the fleet's keys may by default.
     """
 
     name: str
@@ -45,6 +49,10 @@ class Key:
     scopes: frozenset[str]
     models: tuple[str, ...] = ()
     expires: float | None = None
+    id: str = ""
+    budgets: tuple[Budget, ...] = ()
+    weight: int = 1
+    max_in_flight: int | None = None
 
     def allows(self, *names: str) -> bool:
         """Whether it may use a model that goes by any of these names: what was asked for, what an alias stands for."""
