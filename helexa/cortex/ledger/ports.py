@@ -50,7 +50,7 @@ class Charge(Protocol):
     full: bool
 
     def sent(self, node: str, prices: Prices) -> None:
-        """It is sent to a node, or to ``provider:NAME``, whose tokens have these prices: it counts as one request now."""
+        """It is sent to a node, or to ``provider:NAME``, at these prices: it counts as one request now."""
 
     def deliver(self, prompt: int, completion: int, cached: int) -> None:
         """So much of it will have been delivered with the next write; totals so far. Called before that write."""
