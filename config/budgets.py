@@ -19,6 +19,17 @@ _MOST_DOLLARS = 1_000_000.0
 _LONGEST_PERIOD = Duration(366 * 86_400.0)
 
 
+def _amount(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    if not (math.isfinite(value) and 0 <= value <= _MOST_DOLLARS):
+        hint = f"from 0 to {_MOST_DOLLARS:.0f} US dollars"
+        raise InvalidValueError(f"{value} is not an amount", hint, (attribute.name,))
+
+
+def _period(_: object, attribute: "attrs.Attribute[Any]", value: Duration) -> None:
+    if not 1 <= value <= _LONGEST_PERIOD:
+        raise InvalidValueError("is out of range", 'from "1s" to "366d"', (attribute.name,))
+
+
 @frozen
 class Window:
     """How a key's hard cap renews.
@@ -29,7 +40,7 @@ class Window:
     """
 
     kind: WindowKind = "balance"
-    period: Duration | None = field(default=None, validator=optional([v.positive("1h"), v.finite]))
+    period: Duration | None = field(default=None, validator=optional(_period))
 
     def __attrs_post_init__(self) -> None:
         """Refuse a rolling window without a period, and a balance with one."""
@@ -38,17 +49,6 @@ class Window:
         if self.kind == "balance" and self.period is not None:
             hint = 'add kind = "rolling" or leave it out'
             raise InvalidValueError("means nothing for a balance", hint, ("period",), because=("kind",))
-
-
-def _amount(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
-    if not (math.isfinite(value) and 0 <= value <= _MOST_DOLLARS):
-        hint = f"from 0 to {_MOST_DOLLARS:.0f} US dollars"
-        raise InvalidValueError(f"{value} is not an amount", hint, (attribute.name,))
-
-
-def _period(_: object, attribute: "attrs.Attribute[Any]", value: Duration) -> None:
-    if not 1 <= value <= _LONGEST_PERIOD:
-        raise InvalidValueError("is out of range", 'from "1s" to "366d"', (attribute.name,))
 
 
 @frozen

@@ -6,6 +6,7 @@ import pytest
 
 from config import (
     Address,
+    Budget,
     Cortex,
     Duration,
     Entitlements,
@@ -16,6 +17,7 @@ from config import (
     Neuron,
     Provider,
     RestartPolicy,
+    Tls,
     Topology,
     Window,
     parse,
@@ -69,6 +71,7 @@ def test_an_endpoint_is_the_listener_unless_it_is_given() -> None:
     assert neurons[1].endpoint == "http://beast.lan:13131"
     assert Neuron("x", listen=Address("0.0.0.0", 99)).endpoint == "http://127.0.0.1:99"
     assert Neuron("x", listen=Address("::1", 99)).endpoint == "http://[::1]:99"
+    assert Neuron("x", tls=Tls("/c.pem", "/k.pem")).endpoint == "https://127.0.0.1:13131"
 
 
 @pytest.mark.parametrize(
@@ -88,6 +91,13 @@ def test_a_provider_is_the_public_service_of_its_kind_unless_it_is_given(kind: s
 def test_a_key_books_to_an_account_of_its_own_name() -> None:
     assert Key("ci", key_env="CI").account == "ci"
     assert Key("ci", key_env="CI").window == Window("balance")
+
+
+def test_a_hard_cap_is_one_budget_of_tokens_before_the_others() -> None:
+    key = Key("ci", key_env="CI", hard_cap=5, window=Window("rolling", Duration(60)), budgets=(Budget(usd=2.0),))
+    assert key.all_budgets == (Budget(tokens=5, per=Duration(60)), Budget(usd=2.0))
+    assert [each.unit for each in (*key.all_budgets, Budget(requests=0))] == ["tokens", "usd", "requests"]
+    assert Key("ci", key_env="CI").all_budgets == ()
 
 
 def test_a_hash_of_a_key_stays_out_of_logs() -> None:

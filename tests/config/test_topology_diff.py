@@ -114,6 +114,21 @@ def test_what_needs_a_restart_is_found_among_what_does_not() -> None:
     assert change("priority = 1", "priority = 2").after_restart == ()
 
 
+def test_a_certificate_is_changed_by_a_restart_and_moves_a_neuron() -> None:
+    tls = '[cortex]\ntls = { certificate = "/c", key = "/k" }'
+    assert [each.when for each in change("[cortex]", tls).entries] == ["restart", "restart"]
+    moved = change(
+        'name = "beast"', 'name = "beast"\ntls = { certificate = "/c", key = "/k" }\nendpoint = "https://b:1"'
+    )
+    assert {each.when for each in moved.entries} == {"neuron restart"}
+
+
+def test_an_accounts_budget_changes_at_once_and_is_told_by_its_name() -> None:
+    base = BASE + '[[entitlements.accounts]]\nname = "team"\nbudgets = [{ tokens = 1 }]\n'
+    (found,) = change("tokens = 1", "tokens = 2", base).entries
+    assert (found.where, found.when) == ("entitlements.accounts.team.budgets", "at once")
+
+
 def test_the_hash_of_a_key_is_not_shown() -> None:
     one, two = ('key_hash = "sha256:' + digit * 64 + '"' for digit in "01")
     base = BASE.replace('key_env = "CI_KEY"', one)

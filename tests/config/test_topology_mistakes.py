@@ -183,6 +183,47 @@ VALUES = [
     ),
     (K + "hard_cap = -5", "4: entitlements.keys.0.hard_cap: -5 is out of range (from 0 to 9223372036854775807)"),
     (
+        K + "budgets = [{ requests = 5, tokens = 2 }]",
+        (
+            "4: entitlements.keys.0.budgets.0.requests: stands beside tokens"
+            " (one budget for each, as each has a window of its own)"
+        ),
+    ),
+    (
+        K + "budgets = [{ per = '1d' }]",
+        (
+            "4: entitlements.keys.0.budgets.0: limits nothing"
+            ' (such as { tokens = 1_000_000, per = "1d" }; or requests, or usd)'
+        ),
+    ),
+    (
+        K + "budgets = [{ usd = nan }]",
+        "4: entitlements.keys.0.budgets.0.usd: nan is not an amount (from 0 to 1000000 US dollars)",
+    ),
+    (
+        K + "budgets = [{ tokens = 5, per = '500ms' }]",
+        '4: entitlements.keys.0.budgets.0.per: is out of range (from "1s" to "366d")',
+    ),
+    (
+        K + "window = { kind = 'rolling', period = 'never' }",
+        '4: entitlements.keys.0.window.period: is out of range (from "1s" to "366d")',
+    ),
+    (K + "weight = 0", "4: entitlements.keys.0.weight: 0 is out of range (from 1 to 1000)"),
+    (K + "max_in_flight = 0", "4: entitlements.keys.0.max_in_flight: 0 is out of range (from 1 to 1000000)"),
+    (
+        "[[entitlements.accounts]]\nname = 'a'\n[[entitlements.accounts]]\nname = 'a'",
+        '4: entitlements.accounts.1.name: "a" is already the name of entry 0 (give each entry its own name)',
+    ),
+    ("[cortex]\ntls = { certificate = '/a' }", "2: cortex.tls.key: is missing (add key = …)"),
+    (
+        "[cortex]\nca = ''",
+        '2: cortex.ca: "" is not a path (such as "/etc/helexa/server.pem")',
+    ),
+    (
+        "[cortex]\ndatabase_away = 'open'",
+        '2: cortex.database_away: "open" is not one of the choices (one of "refuse", "serve")',
+    ),
+    (
         K + "key_hash = 'sha256:" + "0" * 64 + "'",
         "4: entitlements.keys.0.key_hash: stands beside key_env (keep one of the two)",
     ),

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from config import (
     DEMO,
     HOMELAB,
+    Account,
     ActorSection,
     ActorSettings,
     Address,
     Bench,
+    Budget,
     Capability,
     Cortex,
     Cost,
@@ -23,6 +25,8 @@ from config import (
     Entitlements,
     Eviction,
     Key,
+    Limits,
+    Media,
     Model,
     Neuron,
     PollerSection,
@@ -31,6 +35,7 @@ from config import (
     Route,
     Scope,
     Size,
+    Tls,
     Topology,
     TopologyError,
     Window,
@@ -52,7 +57,16 @@ restarts = st.builds(RestartPolicy, st.integers(0, 100), finite, finite)
 actor_sections = st.builds(ActorSection, restarts)
 evictions = st.builds(Eviction, st.sampled_from(["lru", "priority"]), durations, st.integers(0, 1000))
 hashes = st.from_regex(r"sha256:[0-9a-f]{64}", fullmatch=True)
-windows = st.just(Window()) | st.builds(Window, st.just("rolling"), finite)
+periods = st.floats(1, 366 * 86_400).map(Duration)
+windows = st.just(Window()) | st.builds(Window, st.just("rolling"), periods)
+spans = st.none() | periods
+budgets = (
+    st.builds(lambda n, per: Budget(tokens=n, per=per), st.integers(0, 2**63 - 1), spans)
+    | st.builds(lambda n, per: Budget(requests=n, per=per), st.integers(0, 2**63 - 1), spans)
+    | st.builds(lambda n, per: Budget(usd=n, per=per), st.floats(0, 1e6), spans)
+)
+budget_lists = st.lists(budgets, max_size=3, unique=True).map(tuple)
+certificates = st.none() | st.just(Tls('/etc/a b/"ü".pem', "key.pem"))
 scopes: st.SearchStrategy[tuple[Scope, ...]] = st.sampled_from(
     [("inference",), ("fleet:admin",), ("inference", "models:read"), ("audio", "images", "embeddings", "fleet:read")]
 )
@@ -68,6 +82,13 @@ def cortexes(draw: st.DrawFn, host: str | None) -> Cortex:
         database=draw(st.sampled_from([Cortex().database, "sqlite:///x.db", "postgresql://db/helexa"])),
         secret_env=draw(variables),
         eviction=draw(evictions),
+        max_in_flight=draw(st.integers(1, 10_000)),
+        queue_timeout=draw(finite),
+        database_away=draw(st.sampled_from(["refuse", "serve"])),
+        usage_retention=draw(durations),
+        tls=draw(certificates),
+        media=Media(draw(st.booleans()), tuple(draw(st.lists(patterns, max_size=2, unique=True)))),
+        limits=Limits(body=Size(draw(st.integers(1, 2**40)))),
     )
 
 
@@ -76,7 +97,8 @@ def neurons(draw: st.DrawFn, name: str, host: str | None, port: int, models: lis
     devices = draw(st.none() | st.just(("cpu",)) | st.just((f"cuda:{port % 100}", "cpu")))
     preload = draw(st.lists(st.sampled_from(models), unique=True)) if models else []
     listen = Address(draw(st.sampled_from(["127.0.0.1", "0.0.0.0", "::"])), port)
-    plain = Neuron(name, host=host, listen=listen, devices=devices, preload=tuple(preload))
+    tls = draw(certificates)
+    plain = Neuron(name, host=host, listen=listen, tls=tls, devices=devices, preload=tuple(preload))
     return plain if host is None and draw(st.booleans()) else evolve(plain, endpoint=draw(urls))
 
 
@@ -107,6 +129,9 @@ def keys(draw: st.DrawFn, index: int) -> Key:
         scopes=draw(scopes),
         hard_cap=draw(st.none() | st.integers(0, 2**63 - 1)),
         window=draw(windows),
+        budgets=draw(budget_lists),
+        weight=draw(st.integers(1, 1000)),
+        max_in_flight=draw(st.none() | st.integers(1, 1000)),
     )
     return evolve(plain, account=draw(slugs)) if draw(st.booleans()) else plain
 
@@ -122,7 +147,8 @@ def providers(draw: st.DrawFn, name: str) -> Provider:
 @st.composite
 def routes(draw: st.DrawFn, known: list[str]) -> Route:
     chosen = draw(st.lists(st.sampled_from(known), min_size=1, unique=True))
-    return Route(draw(patterns), tuple(chosen), tuple(draw(st.lists(patterns, max_size=2, unique=True))))
+    deny = tuple(draw(st.lists(patterns, max_size=2, unique=True)))
+    return Route(draw(patterns), tuple(chosen), deny, cost=Cost(draw(prices), draw(prices)))
 
 
 @st.composite
@@ -147,7 +173,10 @@ def topologies(draw: st.DrawFn) -> Topology:
         providers=tuple(draw(providers(name)) for name in provider_names),
         routes=tuple(draw(st.lists(routes(provider_names), max_size=2))) if provider_names else (),
         entitlements=Entitlements(
-            draw(st.none() | st.booleans()), tuple(draw(keys(index)) for index in range(draw(st.integers(0, 3))))
+            draw(st.none() | st.booleans()),
+            tuple(draw(keys(index)) for index in range(draw(st.integers(0, 3)))),
+            tuple(Account(name, draw(budget_lists)) for name in draw(st.lists(slugs, max_size=2, unique=True))),
+            draw(st.none() | st.integers(1, 1000)),
         ),
         bench=Bench(draw(durations), draw(st.integers(1, 99))),
         actors=ActorSettings(
