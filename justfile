@@ -57,6 +57,14 @@ bench-engine-http *arguments:
 bench-gateway *arguments:
     {{ python }} benchmarks/gateway.py {{ arguments }}
 
+# what keys and budgets cost the gateway, in one run
+bench-budgets *arguments:
+    {{ python }} benchmarks/gateway_ledger.py {{ arguments }}
+
+# what the ledger costs by itself, and its books after a crowd
+bench-ledger *arguments:
+    {{ python }} benchmarks/ledger.py {{ arguments }}
+
 # microseconds of a routing decision in a fleet of 200 neurons and 1,000 models
 bench-routing *arguments:
     {{ python }} benchmarks/routing.py {{ arguments }}

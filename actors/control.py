@@ -1,12 +1,14 @@
 """Asks neurons to load and unload: the control plane's few, slow requests."""
 
 import socket
+import ssl
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 import orjson
 
+from helexa.web.tls import distrust
 from helexa.wire import fleet as shapes
 from helexa.wire import secret as secrets
 from helexa.wire.fleet import LoadRequest, ModelReport
@@ -38,9 +40,11 @@ class NeuronControl:
 
     Args:
         secret: the fleet secret, if there is one.
+        trusted: whose certificates neurons may show; ``None``: whom the system trusts.
     """
 
-    def __init__(self, secret: str | None) -> None:
+    def __init__(self, secret: str | None, trusted: ssl.SSLContext | None = None) -> None:
+        self._trusted = trusted
         self._headers = [secrets.header(secret)] if secret else []
         self._client: httpx.AsyncClient | None = None
 
@@ -51,7 +55,12 @@ class NeuronControl:
         self._client = httpx.AsyncClient(
             headers=self._headers,
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
-            transport=httpx.AsyncHTTPTransport(limits=limits, socket_options=_KEEPALIVE, trust_env=False),
+            transport=httpx.AsyncHTTPTransport(
+                verify=self._trusted or ssl.create_default_context(),
+                limits=limits,
+                socket_options=_KEEPALIVE,
+                trust_env=False,
+            ),
             trust_env=False,
         )
         return self
@@ -93,7 +102,8 @@ class NeuronControl:
         try:
             response = await self._client.post(url, json=body)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:  # the last for names that no resolver takes
-            raise ControlError(f"{type(error).__name__}: {str(error) or 'no answer'}") from error
+            why = distrust(error) or f"{type(error).__name__}: {str(error) or 'no answer'}"
+            raise ControlError(why) from error
         if not response.is_success:
             raise ControlError(_reason(response), response.status_code)
         return response.content

@@ -34,7 +34,7 @@ from helexa.engine.protocol import (
     Unloaded,
 )
 from helexa.wire import errors
-from helexa.wire.fleet import KvCache, Limit, ModelReport, ModelStatus
+from helexa.wire.fleet import KvCache, Limit, ModelReport, ModelStatus, Steps
 from helexa.wire.sampling import SamplingParams
 
 MAX_LIVE_REQUESTS = 4096
@@ -65,7 +65,7 @@ class _Model:
     def lose(self) -> None:
         """Its process is gone."""
         if (status := _AFTER_A_DEATH.get(self.report.status)) is not None:
-            self.report = evolve(self.report, status=status, running=0, waiting=0, error=None, kv=None)
+            self.report = evolve(self.report, status=status, running=0, waiting=0, error=None, kv=None, steps=None)
             self.settled = trio.Event()
 
 
@@ -252,7 +252,7 @@ class DeviceWorker(Actor):
     def _note_load(self, frame: Heartbeat) -> None:
         for load in frame.models:
             if (entry := self._models.get(load.model)) is not None:
-                entry.report = evolve(entry.report, running=load.running, waiting=load.waiting, kv=_kv(load))
+                entry.report = evolve(entry.report, **_told(load))
 
     def _let_go(self, message: str) -> None:
         """The process is gone, or as good as that, and with it every model in memory and every request."""
@@ -303,6 +303,12 @@ def _limit(loaded: Loaded) -> Limit:
     """What fits: at least one token must be left for the answer."""
     context = loaded.context_length
     return Limit(context=context, input=context - 1, output=context - 1)
+
+
+def _told(load: ModelLoad) -> dict[str, Any]:
+    """What a report says of a model at work."""
+    steps = Steps(load.steps, load.step_seconds, load.step_tokens, load.new_tokens)
+    return {"running": load.running, "waiting": load.waiting, "kv": _kv(load), "steps": steps}
 
 
 def _kv(load: ModelLoad) -> KvCache | None:

@@ -1,4 +1,4 @@
-"""Owns the keys that were made for this fleet: an index in memory, and the database behind it.
+"""Owns the keys that were made for this fleet, and accounts' budgets: an index in memory, and the database behind it.
 
 Requests are checked against the index alone, so a database that is away stops no key that was known, and costs no
 request any time. Changes go through the mailbox, one after the other, and are in the index before they are answered.
@@ -14,13 +14,18 @@ from uuid import uuid4
 
 import structlog
 import trio
-from attrs import evolve, frozen
+from attrs import evolve
 
 from actors.actor import Actor
+from actors.key_changes import Alter, Create, DropAccount, KeyChange, Revoke, Rotate, SetAccount
 from actors.mailbox import ActorDiedError, Ask, Mailbox
+from config import Account, Cortex
 from helexa.cortex.access import auth, keys
-from helexa.cortex.access.keys import Made, Record, Wanted
-from helexa.cortex.access.keystore import KeyStore, NameTakenError, NoSuchKeyError, Snapshot, StoreError
+from helexa.cortex.access.accounts import Accounts
+from helexa.cortex.access.keys import Change, Made, Record, Wanted
+from helexa.cortex.access.keystore import KeyStore, NameTakenError, NoSuchAccountError, NoSuchKeyError, Snapshot
+from helexa.cortex.database import StoreError
+from helexa.cortex.ledger.limits import Payer
 from helexa.wire.errors import ApiError
 
 INTERVAL_SECONDS = 2.0
@@ -34,43 +39,27 @@ T = TypeVar("T")
 _log = structlog.get_logger()
 
 
-@frozen(eq=False)
-class Create(Ask[Made]):
-    """Make a key."""
-
-    wanted: Wanted
-
-
-@frozen(eq=False)
-class Rotate(Ask[Made]):
-    """Exchange a key."""
-
-    name: str
-
-
-@frozen(eq=False)
-class Revoke(Ask[Record]):
-    """Have a key be good for nothing."""
-
-    name: str
-
-
 class Keyring(Actor):
     """Implements ``helexa.cortex.access.keys.Keys``.
 
     Args:
         store: the database; its owner from now on.
         clock: the Unix time.
+        settings: the gateway's, as they are now.
     """
 
-    def __init__(self, store: KeyStore, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: KeyStore, clock: Callable[[], float] = time.time, settings: Callable[[], Cortex] = Cortex
+    ) -> None:
         self.name = "keyring"
-        self.mailbox: Mailbox[Create | Rotate | Revoke] = Mailbox(self.name)
+        self.mailbox: Mailbox[KeyChange] = Mailbox(self.name)
         self.loaded = trio.Event()
         """Set once the keys have been read for the first time."""
         self._store = store
         self._clock = clock
+        self._settings = settings
         self._declared: tuple[auth.Key, ...] = ()
+        self._accounts = Accounts()
         self._records: dict[str, Record] = {}
         self._index: dict[str, auth.Key] = {}
         self._revision: int | None = None
@@ -98,13 +87,39 @@ class Keyring(Actor):
             raise keys.unknown_yet()
         return self._index.get(digest)
 
-    def declare(self, found: Iterable[auth.Key]) -> None:
-        """Take note of the topology's keys, whose names are not to be had here."""
+    def payer(self, key: auth.Key) -> Payer:
+        """Who pays for a key's requests; the topology's account goes before the database's of the same name.
+
+        Raises:
+            ApiError: 503; nothing is known yet of an account's budgets, and ``cortex.database_away`` says to refuse.
+        """
+        known = self.loaded.is_set() or key.account in self._accounts.declared
+        if not known and self._settings().database_away == "refuse":
+            raise keys.unknown_yet()
+        return self._accounts.payer(key)
+
+    def declare(self, found: Iterable[auth.Key], accounts: Iterable[Account] = ()) -> None:
+        """Take note of the topology's keys and accounts, whose names are not to be had here."""
         self._declared = tuple(found)
+        self._accounts.declare(accounts)
 
     def declared(self) -> tuple[auth.Key, ...]:
         """The topology's keys."""
         return self._declared
+
+    def declared_accounts(self) -> tuple[Account, ...]:
+        """The topology's accounts."""
+        return tuple(self._accounts.declared.values())
+
+    def accounts(self) -> tuple[Account, ...]:
+        """The database's accounts.
+
+        Raises:
+            ApiError: 503; nothing is known yet.
+        """
+        if not self.loaded.is_set():
+            raise keys.unknown_yet()
+        return tuple(self._accounts.kept.values())
 
     def records(self) -> tuple[Record, ...]:
         """All keys ever made, the oldest first.
@@ -146,6 +161,15 @@ class Keyring(Actor):
         self._check_own(name)
         return await self._ask(Rotate(name))
 
+    async def change(self, name: str, change: Change) -> Record:
+        """Have a key be good for something else from now on, for the requests that come next.
+
+        Raises:
+            ApiError: 404; 409, it is the topology's, or revoked; 503, the database is away.
+        """
+        self._check_own(name)
+        return await self._ask(Alter(name, change))
+
     async def revoke(self, name: str) -> Record:
         """Have a key be good for nothing from now on; one that is that already stays as it is.
 
@@ -154,6 +178,26 @@ class Keyring(Actor):
         """
         self._check_own(name)
         return await self._ask(Revoke(name))
+
+    async def set_account(self, account: Account) -> None:
+        """Keep an account's budgets, in the place of those it had.
+
+        Raises:
+            ApiError: 409, it is the topology's; 503, the database is away.
+        """
+        if account.name in self._accounts.declared:
+            raise keys.account_is_declared(account.name)
+        await self._ask(SetAccount(account))
+
+    async def drop_account(self, name: str) -> None:
+        """Forget an account's budgets: it has none from now on.
+
+        Raises:
+            ApiError: 404; 409, it is the topology's; 503, the database is away.
+        """
+        if name in self._accounts.declared and name not in self._accounts.kept:
+            raise keys.account_is_declared(name)
+        await self._ask(DropAccount(name))
 
     def _check_own(self, name: str) -> None:
         """One made here stays ours to revoke when the topology declares another one of its name later."""
@@ -182,20 +226,31 @@ class Keyring(Actor):
             if not message.cancelled:
                 await self._serve(message)
 
-    async def _serve(self, message: Create | Rotate | Revoke) -> None:
+    async def _serve(self, message: KeyChange) -> None:
         try:
-            match message:
-                case Create():
-                    await self._create(message)
-                case Rotate():
-                    message.answer(await self._settled(self._rotate, message.name))
-                case Revoke():
-                    message.answer(await self._settled(self._revoke, message.name))
+            await self._do(message)
         except StoreError as error:
             self._away(error)
             message.fail(keys.unchangeable())
         except ApiError as error:
             message.fail(error)
+
+    async def _do(self, message: KeyChange) -> None:
+        match message:
+            case Create():
+                await self._create(message)
+            case Rotate():
+                message.answer(await self._settled(self._rotate, message.name))
+            case Alter():
+                message.answer(await self._settled(partial(self._alter, message.change), message.name))
+            case Revoke():
+                message.answer(await self._settled(self._revoke, message.name))
+            case SetAccount():
+                await self._set_account(message.account)
+                message.answer(None)
+            case DropAccount():
+                await self._drop_account(message.name)
+                message.answer(None)
 
     async def _create(self, message: Create) -> None:
         await self._refresh()
@@ -229,6 +284,17 @@ class Keyring(Actor):
         self._put(changed, revision)
         return Made(changed, key)
 
+    async def _alter(self, change: Change, name: str) -> Record:
+        record = self.record(name)
+        if record.revoked is not None:
+            raise keys.is_over(record, "revoked")
+        if not change.values:
+            return record
+        revision = await self._in_thread(partial(self._store.alter, record.id, change.values))
+        changed = evolve(record, **change.values)
+        self._put(changed, revision)
+        return changed
+
     async def _revoke(self, name: str) -> Record:
         record, now = self.record(name), self._clock()
         if record.revoked is not None:
@@ -237,6 +303,21 @@ class Keyring(Actor):
         changed = evolve(record, revoked=now)
         self._put(changed, revision)
         return changed
+
+    async def _set_account(self, account: Account) -> None:
+        await self._refresh()
+        revision = await self._in_thread(partial(self._store.set_account, account.name, account.budgets))
+        self._accounts.keep([*(each for each in self._accounts.kept.values() if each.name != account.name), account])
+        self._follow(revision)
+
+    async def _drop_account(self, name: str) -> None:
+        await self._refresh()
+        try:
+            revision = await self._in_thread(partial(self._store.drop_account, name))
+        except NoSuchAccountError:
+            raise keys.no_account(name) from None
+        self._accounts.keep(each for each in self._accounts.kept.values() if each.name != name)
+        self._follow(revision)
 
     async def _look(self) -> None:
         try:
@@ -261,13 +342,17 @@ class Keyring(Actor):
     def _take(self, found: Snapshot) -> None:
         self._revision = found.revision
         self._records = {record.id: record for record in found.records}
+        self._accounts.keep(found.accounts)
         self._reindex()
         self.loaded.set()
 
     def _put(self, record: Record, revision: int) -> None:
-        """A change of our own. After one of somebody else's the revision is left behind, so that it is looked for."""
         self._records[record.id] = record
         self._reindex()
+        self._follow(revision)
+
+    def _follow(self, revision: int) -> None:
+        """A change of our own. After one of somebody else's the revision is left behind, so that it is looked for."""
         if self._revision is not None and revision == self._revision + 1:
             self._revision = revision
 

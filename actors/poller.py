@@ -1,6 +1,7 @@
 """Watches the neurons: one task each, so that a slow one delays no other."""
 
 import math
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -15,6 +16,7 @@ from actors.router import Router
 from config import Model, Topology
 from helexa.cortex.routing.fleet import Sighting
 from helexa.cortex.routing.state import NodeDown, NodeUp, Sight
+from helexa.web.tls import distrust
 from helexa.wire import fleet as shapes
 from helexa.wire import secret as secrets
 from helexa.wire.fleet import EstimateRequest, LoadRequest
@@ -42,10 +44,12 @@ class Poller(Actor):
     Args:
         router: who is told, who may ask for a look out of turn, and whose topology says whom to watch.
         secret: the fleet secret, if there is one.
+        trusted: whose certificates neurons may show; ``None``: whom the system trusts.
     """
 
-    def __init__(self, router: Router, secret: str | None) -> None:
+    def __init__(self, router: Router, secret: str | None, trusted: ssl.SSLContext | None = None) -> None:
         self.name = "poller"
+        self._trusted = trusted
         self._router = router
         self._headers = [secrets.header(secret)] if secret else []
         self._watches: dict[str, _Watch] = {}
@@ -55,7 +59,13 @@ class Poller(Actor):
         """Watch for ever. Started at once: a fleet whose neurons are all down is still served its 503s."""
         limits = httpx.Limits(max_keepalive_connections=None, keepalive_expiry=30)
         # trust_env=False: a proxy variable meant for the internet must not stand between cortex and its neurons
-        client = httpx.AsyncClient(headers=self._headers, timeout=TIMEOUT_SECONDS, limits=limits, trust_env=False)
+        client = httpx.AsyncClient(
+            headers=self._headers,
+            timeout=TIMEOUT_SECONDS,
+            limits=limits,
+            trust_env=False,
+            verify=self._trusted or ssl.create_default_context(),  # httpx would trust whom its own package lists
+        )
         self._watches.clear()
         async with client, trio.open_nursery() as nursery:
             self._start = lambda watch: nursery.start_soon(self._watch, client, watch, nursery)
@@ -142,7 +152,7 @@ class _Watch:
             with trio.fail_after(LOOK_SECONDS):
                 return NodeUp(self.node, await self._sighting(client), asked_at)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            problem = f"{type(error).__name__}: {str(error) or 'no answer'}"
+            problem = distrust(error) or f"{type(error).__name__}: {str(error) or 'no answer'}"
         except trio.TooSlowError:
             problem = f"it takes more than {LOOK_SECONDS:g} s to answer"
         except ValueError as error:

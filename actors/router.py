@@ -5,6 +5,7 @@ answer is always at hand where the model is loaded, and a mailbox round trip per
 routing. Only a request whose model has to be loaded first waits.
 """
 
+import ssl
 from collections.abc import Callable
 from time import time
 
@@ -35,6 +36,7 @@ class Router(Actor):
         secret: the fleet secret, if there is one.
         publish: hears of everything that happens.
         clock: seconds, monotonic.
+        trusted: whose certificates neurons may show; ``None``: whom the system trusts.
     """
 
     def __init__(
@@ -43,6 +45,8 @@ class Router(Actor):
         secret: str | None = None,
         publish: Publish = lambda _: None,
         clock: Callable[[], float] = trio.current_time,
+        *,
+        trusted: ssl.SSLContext | None = None,
     ) -> None:
         self.name = "router"
         self.mailbox: Mailbox[Sight] = Mailbox(self.name, capacity=1024)
@@ -51,7 +55,7 @@ class Router(Actor):
         self._publish = publish
         self._nursery: trio.Nursery | None = None
         self._pokes: dict[str, Callable[[], None]] = {}
-        self._control = NeuronControl(secret)
+        self._control = NeuronControl(secret, trusted)
         self.loads = Loads(self.state, self._control, self.tell, self.changed, self.suspect)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -2,13 +2,13 @@
 
 ``bare`` is hypercorn on trio with an ASGI application that answers every request with the canned completion, or with
 the canned stream. ``canned`` speaks just enough of the neuron API on raw sockets that a gateway routes to it, and is
-never the bottleneck. A stream is ``EVENTS`` chunks, written one by one as fast as they go; for the user ``paced`` it is
-the last ``PACED`` of them, one every ``PACE`` seconds.
+never the bottleneck; asked for it, it says what has been used, as a neuron does. A stream is ``EVENTS`` chunks, written
+one by one as fast as they go; for the user ``paced`` it is the last ``PACED`` of them, one every ``PACE`` seconds.
 """
 
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import trio
@@ -43,6 +43,8 @@ def chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
 CHUNKS = [chunk({"role": "assistant", "content": ""})]
 CHUNKS += [chunk({"content": f" word{number}"}) for number in range(EVENTS - 3)]
 CHUNKS += [chunk({}, "stop"), b"data: [DONE]\n\n"]
+METERED = [each + b":u 9 %d 0\n" % number for number, each in enumerate(CHUNKS[:-1])] + CHUNKS[-1:]
+"""The same with what has been used after each write, as neurons tell gateways that ask."""
 
 
 def is_streamed(body: bytes) -> bool:
@@ -50,10 +52,10 @@ def is_streamed(body: bytes) -> bool:
     return b'"stream":true' in body.replace(b" ", b"")
 
 
-async def paced(body: bytes) -> AsyncIterator[bytes]:
+async def paced(body: bytes, chunks: Sequence[bytes] = CHUNKS) -> AsyncIterator[bytes]:
     """The chunks, at the pace that the request asks for."""
     slowly = b'"paced"' in body
-    for each in CHUNKS[-PACED:] if slowly else CHUNKS:
+    for each in chunks[-PACED:] if slowly else chunks:
         yield each
         if slowly:
             await trio.sleep(PACE)
@@ -114,13 +116,13 @@ def neuron_answers(model: str) -> dict[bytes, bytes]:
 def canned(port: int, model: str) -> None:
     answers = neuron_answers(model)
 
-    async def answer(stream: trio.SocketStream, path: bytes, body: bytes) -> None:
+    async def answer(stream: trio.SocketStream, path: bytes, body: bytes, *, metered: bool) -> None:
         if is_streamed(body):
-            await _send_events(stream, body)
+            await _send_events(stream, body, metered=metered)
             return
-        data = answers.get(path, ANSWER)
-        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(data)
-        await stream.send_all(head + data)
+        data, told = answers.get(path, ANSWER), b"x-helexa-usage: 9 10 0\r\n" if metered else b""
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n%scontent-length: %d\r\n\r\n"
+        await stream.send_all(head % (told, len(data)) + data)
 
     async def handle(stream: trio.SocketStream) -> None:
         data = b""
@@ -132,14 +134,16 @@ def canned(port: int, model: str) -> None:
                 if len(data) < end + 4 + length:
                     break
                 body, data = data[end + 4 : end + 4 + length], data[end + 4 + length :]
-                await answer(stream, head.split(b" ")[1], body)
+                await answer(stream, head.split(b" ")[1], body, metered=b"\r\nx-helexa-meter: 1" in head)
 
     trio.run(trio.serve_tcp, handle, port)
 
 
-async def _send_events(stream: trio.SocketStream, body: bytes) -> None:
-    await stream.send_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
-    async for each in paced(body):
+async def _send_events(stream: trio.SocketStream, body: bytes, *, metered: bool) -> None:
+    told = b"x-helexa-meter: 1\r\n" if metered else b""
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n%stransfer-encoding: chunked\r\n\r\n"
+    await stream.send_all(head % told)
+    async for each in paced(body, METERED if metered else CHUNKS):
         await stream.send_all(b"%x\r\n%s\r\n" % (len(each), each))
     await stream.send_all(b"0\r\n\r\n")
 

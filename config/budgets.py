@@ -9,7 +9,7 @@ from attrs.validators import optional
 
 from config import validators as v
 from config.problems import InvalidValueError
-from config.units import Duration
+from config.units import Duration, format_duration
 
 WindowKind: TypeAlias = Literal["rolling", "balance"]
 BudgetUnit: TypeAlias = Literal["tokens", "requests", "usd"]
@@ -77,6 +77,11 @@ class Budget:
         if len(given) > 1:
             hint = "one budget for each, as each has a window of its own"
             raise InvalidValueError(f"stands beside {given[0]}", hint, (given[1],), because=(given[0],))
+
+    def __str__(self) -> str:
+        """As a sentence about a mistake has it."""
+        window = "" if self.per is None else f" per {format_duration(self.per)}"
+        return f"{getattr(self, self.unit)} {self.unit}{window}"
 
     @property
     def unit(self) -> BudgetUnit:

@@ -32,7 +32,8 @@ _LATER: Final[Mapping[When, str]] = {
     "next start": "  (when neuron {name} next starts)",
     "restart": "  (after a restart of helexa up)",
 }
-_HIDDEN: Final = "key_hash"
+_HIDDEN: Final = frozenset({"key_hash", "database"})
+"""The second may hold a password."""
 
 
 @frozen
@@ -70,7 +71,7 @@ class Change:
     def _written(self, value: Any) -> str:
         if value is None:
             return "default"
-        return "(not shown)" if self.path[-1] == _HIDDEN else written(value)
+        return "(not shown)" if self.path[-1] in _HIDDEN else written(value)
 
     def _later(self) -> str:
         return _LATER[self.when].format(name=self.path[1] if len(self.path) > 1 else "")

@@ -123,7 +123,7 @@ class Cortex:
     host: str | None = field(default=None, validator=optional(v.name))
     listen: Address = field(default=Address(_LOOPBACK, 31313))
     metrics_listen: Address = field(default=Address(_LOOPBACK, 31314))
-    database: str = field(default="sqlite:///~/.local/state/helexa/helexa.db", validator=v.database)
+    database: str = field(default="sqlite:///~/.local/state/helexa/helexa.db", validator=v.database, repr=False)
     secret_env: str = field(default="HELEXA_SECRET", validator=v.environment)
     load_timeout: Duration = field(default=Duration(600.0), validator=[v.positive("10m"), v.finite])
     strip_billing: bool = True

@@ -67,7 +67,6 @@ device: Final = _matching(
     lambda text: _DEVICE.fullmatch(text) is not None, "a device", '"cpu", or "cuda:" and a number, such as "cuda:0"'
 )
 source: Final = _matching(_is_source, "a source", '"huggingface", "helexa", or "path:" and an absolute path')
-database: Final = _matching(_is_database, "a database URL", '"sqlite:///" and a path, or "postgresql://" and a server')
 path: Final = _matching(
     lambda text: bool(text.strip()) and text.isprintable(), "a path", 'such as "/etc/helexa/server.pem"'
 )
@@ -92,6 +91,13 @@ def key_hash(_: object, attribute: "attrs.Attribute[Any]", value: str) -> None:
             '"sha256:" and 64 lowercase hexadecimal digits; never the key itself',
             (attribute.name,),
         )
+
+
+def database(_: object, attribute: "attrs.Attribute[Any]", value: str) -> None:
+    """Accept the URL of a database; not repeated when wrong, for it may hold a password."""
+    if not _is_database(value):
+        hint = '"sqlite:///" and a path, or "postgresql://" and a server'
+        raise InvalidValueError("is not a database URL", hint, (attribute.name,))
 
 
 def url(_: object, attribute: "attrs.Attribute[Any]", value: str) -> None:

@@ -1,6 +1,7 @@
 """A blocking client of one fleet, for commands at a terminal."""
 
 import os
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -9,9 +10,12 @@ from urllib.parse import quote, urlencode
 import httpx
 import orjson
 
+from helexa.web.tls import CertificateError, client_context, distrust
 from helexa.wire.sse import EventReader
 
 DEFAULT_URL = "http://127.0.0.1:31313"
+CA = "HELEXA_CA"
+"""The environment variable with the PEM file of certificates that vouch for fleets, beside those the system trusts."""
 CONNECT_SECONDS = 5.0
 
 
@@ -37,12 +41,24 @@ class TopologyRefusedError(FleetError):
 
 
 def client_options(url: str, key: str | None) -> dict[str, Any]:
-    """What an httpx client of a fleet is made with; ``url`` with or without ``/v1``."""
+    """What an httpx client of a fleet is made with; ``url`` with or without ``/v1``.
+
+    Raises:
+        FleetError: the file of ``$HELEXA_CA`` cannot be used.
+    """
     # as bytes: httpx takes only ASCII in a str
     headers = {b"authorization": b"Bearer " + os.fsencode(key)} if key else {}
     timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
     base_url = url.rstrip("/").removesuffix("/v1")
-    return {"base_url": base_url, "headers": headers, "timeout": timeout, "mounts": _DIRECT}
+    trusted = {} if (ca := os.environ.get(CA)) is None else {"verify": _trust(ca)}
+    return {"base_url": base_url, "headers": headers, "timeout": timeout, "mounts": _DIRECT, **trusted}
+
+
+def _trust(ca: str) -> ssl.SSLContext:
+    try:
+        return client_context(ca, f"${CA}")
+    except CertificateError as error:
+        raise FleetError(str(error)) from error
 
 
 class FleetClient:
@@ -155,6 +171,9 @@ def trouble(url: str, error: Exception) -> FleetError:
     """A request that got no answer, or half of one."""
     if not isinstance(error, _NOBODY_THERE):
         return FleetError(f"the answer of {url} broke off: {error}.")
+    if (why := distrust(error)) is not None:
+        own = f"If it is your own, name its file, or that of who signed it, in {CA}"
+        return FleetError(f"{url} was not asked, as {why}. {own}.")
     return FleetError(
         f"no fleet answers at {url} ({error}). Start one with 'helexa up', or name another with --url or HELEXA_URL."
     )

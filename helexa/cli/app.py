@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from helexa.cli import commands, operate
+from helexa.cli.accounts import accounts_app
 from helexa.cli.keys import keys_app
 from helexa.cli.operate import Fleet
 
@@ -22,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(keys_app)
+app.add_typer(accounts_app)
 
 File = Annotated[Path, typer.Argument(help="The topology file.", show_default=False)]
 OptionalFile = Annotated[

@@ -58,15 +58,16 @@ def _run(main: Callable[[], object]) -> int:
 
     from actors import EscalationError
     from helexa.cortex.access.auth import MissingKeyError
-    from helexa.cortex.access.keys import StoreSettingError
+    from helexa.cortex.database import StoreSettingError
     from helexa.logs import configure
     from helexa.web.server import PortInUseError
+    from helexa.web.tls import CertificateError
 
     configure()
     code = DONE
     try:
         trio.run(main)  # type: ignore[arg-type]  # an async function, behind a partial
-    except* (PortInUseError, MissingKeyError, StoreSettingError, EscalationError) as group:
+    except* (CertificateError, PortInUseError, MissingKeyError, StoreSettingError, EscalationError) as group:
         for error in leaves(group):
             code = fail(str(error))
     except* KeyboardInterrupt:

@@ -1,38 +1,27 @@
 """The commands about keys. A new key goes to stdout by itself, so that a script can take it; the rest to stderr."""
 
 import sys
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, get_args
-from urllib.parse import quote
+from collections.abc import Iterable
+from typing import Annotated, Any, get_args
+from urllib.parse import urlencode
 
 import typer
 
 from config import NEVER, Duration, InvalidValueError, Scope, parse_duration
-from helexa.cli.operate import PIPE_COLUMNS, Fleet
-from helexa.cli.output import DONE, fail, say
+from helexa.cli.budgets import NONE, budget, dollars, listed
+from helexa.cli.manage import DEFAULT_URL, ApiKey, Json, Url, at, budgets_text, facts, run, table, time_text
+from helexa.cli.operate import Fleet
+from helexa.cli.output import say
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-TIMEOUT_SECONDS = 30.0
-"""A gateway whose database is away takes half of that to say so."""
-DEFAULT_URL = "http://127.0.0.1:31313"
-_TIMES = ("created", "rotated", "expires", "revoked")
+_KEYS = "/fleet/keys"
+_GROUPINGS = ("key", "account", "model", "node")
 
 keys_app = typer.Typer(
     name="keys",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Make, list, exchange and revoke API keys of a fleet.",
+    help="Make, list, change, exchange and revoke API keys of a fleet, and see what they used.",
 )
-
-Name = Annotated[str, typer.Argument(help="The key's name.", show_default=False)]
-Url = Annotated[str, typer.Option("--url", envvar="HELEXA_URL", help="The fleet's base URL.", show_default=True)]
-ApiKey = Annotated[
-    str | None, typer.Option("--key", envvar="HELEXA_API_KEY", help="API key with the scope fleet:admin.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def _life(text: str) -> Duration:
@@ -51,11 +40,62 @@ def _scope(text: str) -> str:
     return text
 
 
-def _label(text: str) -> tuple[str, str]:
+def _label(text: str) -> tuple[str, str] | None:
     name, sign, value = text.partition("=")
+    if text == NONE:
+        return None
     if not (name and sign and value):
         raise typer.BadParameter(f"'{text}' is not a label: write NAME=VALUE")
     return name, value
+
+
+def _at_a_time(text: str) -> int:
+    """0: as many as the fleet's keys may by default; ``None`` would be an option that was not given."""
+    if text == NONE:
+        return 0
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"'{text}' is not a number of requests: write one from 1 up, or none")
+    return int(text)
+
+
+def _by(text: str) -> str:
+    if text not in _GROUPINGS:
+        raise typer.BadParameter(f"'{text}' is not one of {', '.join(_GROUPINGS)}")
+    return text
+
+
+Name = Annotated[str, typer.Argument(help="The key's name.", show_default=False)]
+Scopes = Annotated[
+    list[Any] | None,
+    typer.Option(
+        "--scope", metavar="SCOPE", parser=_scope, help="What it may do; repeatable. A new key without it: inference."
+    ),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model", metavar="GLOB", help="Models it may use, with * and ?; repeatable. A new key without it: all."
+    ),
+]
+Labels = Annotated[
+    list[Any] | None, typer.Option("--label", metavar="NAME=VALUE", parser=_label, help="A note; repeatable.")
+]
+Budgets = Annotated[
+    list[Any] | None,
+    typer.Option(
+        "--budget",
+        metavar="BUDGET",
+        parser=budget,
+        help="What it may use, such as 5000000tokens/1d, 600requests/1m or 20usd; repeatable.",
+    ),
+]
+Weight = Annotated[
+    int | None, typer.Option(min=1, max=1000, help="Its share when requests queue: twice the weight, twice the share.")
+]
+AtATime = Annotated[
+    Any,
+    typer.Option("--max-in-flight", metavar="NUMBER", parser=_at_a_time, help="Requests that are served at a time."),
+]
 
 
 @keys_app.command()
@@ -64,21 +104,16 @@ def create(  # noqa: PLR0913, PLR0917 - each is an option of the command
     account: Annotated[
         str | None, typer.Option(help="Whom its tokens are booked to.", show_default="an account of its own name")
     ] = None,
-    scope: Annotated[
-        list[Any] | None,
-        typer.Option(metavar="SCOPE", parser=_scope, help="What it may do; repeatable.", show_default="inference"),
-    ] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(metavar="GLOB", help="Models it may use, with * and ?; repeatable.", show_default="all"),
-    ] = None,
+    scope: Scopes = None,
+    model: Models = None,
     expires: Annotated[
         Any,
         typer.Option(metavar="TIME", parser=_life, help="How long it lasts, such as 12h or 30d."),
     ] = "never",
-    label: Annotated[
-        list[Any] | None, typer.Option(metavar="NAME=VALUE", parser=_label, help="A note; repeatable.")
-    ] = None,
+    label: Labels = None,
+    budgets: Budgets = None,
+    weight: Weight = None,
+    max_in_flight: AtATime = None,
     url: Url = DEFAULT_URL,
     key: ApiKey = None,
     *,
@@ -88,135 +123,127 @@ def create(  # noqa: PLR0913, PLR0917 - each is an option of the command
     wanted = {
         "name": name,
         "account": account,
-        "scopes": scope or None,
-        "models": model or None,
-        "labels": dict(label or ()),
+        **_given(scope, model, label, budgets, weight),
+        "max_in_flight": max_in_flight or None,
         "expires_in": None if expires == NEVER else expires,
     }
-    _run(Fleet(url, key, as_json), "POST", "", wanted, show=_new)
+    run(Fleet(url, key, as_json), "POST", _KEYS, wanted, show=_new)
+
+
+def _given(
+    scope: list[Any] | None,
+    model: list[str] | None,
+    label: list[Any] | None,
+    budgets: list[Any] | None,
+    weight: int | None,
+) -> dict[str, Any]:
+    """What a request says about options that several commands have; those that were not given are not in it."""
+    labels = None if not label else dict(pair for pair in label if pair is not None)
+    found = {"scopes": scope or None, "models": model or None, "labels": labels, "weight": weight}
+    found["budgets"] = listed(budgets) if budgets else None
+    return {name: value for name, value in found.items() if value is not None}
+
+
+@keys_app.command("set")
+def change(  # noqa: PLR0913, PLR0917 - each is an option of the command
+    name: Name,
+    scope: Scopes = None,
+    model: Models = None,
+    label: Labels = None,
+    budgets: Budgets = None,
+    weight: Weight = None,
+    max_in_flight: AtATime = None,
+    url: Url = DEFAULT_URL,
+    key: ApiKey = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Change what a key may do and use, from the next request on.
+
+    What is given replaces what the key had. Labels, budgets and --max-in-flight can be given as "none".
+    """
+    wanted = _given(scope, model, label, budgets, weight)
+    if max_in_flight is not None:
+        wanted["max_in_flight"] = max_in_flight or None
+    if not wanted:
+        raise typer.BadParameter("there is nothing to change: give at least one of the options")
+    run(Fleet(url, key, as_json), "PATCH", at(_KEYS, name), wanted, show=facts)
 
 
 @keys_app.command("list")
 def list_keys(url: Url = DEFAULT_URL, key: ApiKey = None, *, as_json: Json = False) -> None:
     """List all keys, those of the topology and the revoked ones among them."""
-    _run(Fleet(url, key, as_json), "GET", "", show=lambda found: _print(_table(found["keys"])))
+    run(Fleet(url, key, as_json), "GET", _KEYS, show=lambda found: _table(found["keys"]))
 
 
 @keys_app.command()
 def show(name: Name, url: Url = DEFAULT_URL, key: ApiKey = None, *, as_json: Json = False) -> None:
-    """Show what is known of a key."""
-    _run(Fleet(url, key, as_json), "GET", _at(name), show=lambda found: _print(_facts(found)))
+    """Show what is known of a key, and where its budgets stand."""
+    run(Fleet(url, key, as_json), "GET", at(_KEYS, name), show=facts)
+
+
+@keys_app.command()
+def usage(  # noqa: PLR0913 - each is an option of the command
+    by: Annotated[Any, typer.Option(metavar="WHAT", parser=_by, help=f"Whose sums: {', '.join(_GROUPINGS)}.")] = "key",
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="From when on: a Unix time or how long ago, such as 7d.", show_default="ever"
+        ),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Up to when, written likewise.", show_default="now")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    key: ApiKey = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Show what was used: requests, tokens and money, the dearest first."""
+    asked = {"by": by, "since": since, "until": until}
+    query = urlencode({name: value for name, value in asked.items() if value is not None})
+    run(Fleet(url, key, as_json), "GET", f"/fleet/usage?{query}", show=lambda found: _usage(by, found["usage"]))
 
 
 @keys_app.command()
 def rotate(name: Name, url: Url = DEFAULT_URL, key: ApiKey = None, *, as_json: Json = False) -> None:
     """Exchange a key for a new one that is good for the same. The old one is refused at once."""
-    _run(Fleet(url, key, as_json), "POST", _at(name) + "/rotate", show=_new)
+    run(Fleet(url, key, as_json), "POST", at(_KEYS, name) + "/rotate", show=_new)
 
 
 @keys_app.command()
 def revoke(name: Name, url: Url = DEFAULT_URL, key: ApiKey = None, *, as_json: Json = False) -> None:
     """Have a key be refused from now on, for good."""
-    _run(
-        Fleet(url, key, as_json), "DELETE", _at(name), show=lambda found: say(f"The key '{found['name']}' is revoked.")
+    run(
+        Fleet(url, key, as_json),
+        "DELETE",
+        at(_KEYS, name),
+        show=lambda found: say(f"The key '{found['name']}' is revoked."),
     )
-
-
-def _at(name: str) -> str:
-    """The end of a key's path; whatever is typed stays one part of it."""
-    return "/" + quote(name, safe="")
-
-
-def _run(
-    fleet: Fleet, method: str, path: str, body: dict[str, Any] | None = None, *, show: Callable[[dict[str, Any]], None]
-) -> None:
-    """Ask, show, and end with the exit code; every failure that an operator can cause is one sentence."""
-    from tui.client import FleetError
-
-    try:
-        found = _ask(fleet, method, "/fleet/keys" + path, body)
-        if fleet.as_json:
-            _print_json(found)
-        else:
-            show(found)
-        code = DONE
-    except FleetError as error:
-        code = fail(str(error))
-    except KeyError as error:
-        code = fail(f"{fleet.url} answered without {error}, and not as a fleet does.")
-    sys.stdout.flush()
-    raise typer.Exit(code)
-
-
-def _ask(fleet: Fleet, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-    import httpx
-
-    from tui.client import FAILURES, client_options, no_url, read_object, trouble
-
-    try:
-        client = httpx.Client(**client_options(fleet.url, fleet.key) | {"timeout": TIMEOUT_SECONDS})
-    except (httpx.InvalidURL, ValueError) as error:
-        raise no_url(fleet.url, error) from error
-    with client:
-        try:
-            return read_object(client.request(method, path, json=body))
-        except FAILURES as error:
-            raise trouble(fleet.url, error) from error
 
 
 def _new(found: dict[str, Any]) -> None:
     sys.stdout.write(found["key"] + "\n")
-    end = "" if found["expires"] is None else f" It expires on {_time(found['expires'])}."
+    end = "" if found["expires"] is None else f" It expires on {time_text(found['expires'])}."
     say(f"This is the key '{found['name']}'. It is not shown again: keep it now.{end}")
 
 
-def _print_json(found: Any) -> None:
-    import orjson
-
-    sys.stdout.write(orjson.dumps(found).decode() + "\n")
-
-
-def _print(what: "RenderableType") -> None:
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(what)
+def _table(found: Iterable[dict[str, Any]]) -> None:
+    columns = ("NAME", "STATE", "KEY", "ACCOUNT", "SCOPES", "MODELS", "BUDGETS", "EXPIRES", "FROM")
+    table(columns, map(_row, found))
 
 
-def _table(found: Iterable[dict[str, Any]]) -> "RenderableType":
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("NAME", "STATE", "KEY", "ACCOUNT", "SCOPES", "MODELS", "EXPIRES", "FROM"):
-        table.add_column(column, overflow="fold")
-    for key in found:
-        hint = "" if key["hint"] is None else f"…{key['hint']}"
-        expires = "never" if key["expires"] is None else _time(key["expires"])
-        lists = (", ".join(key["scopes"]), ", ".join(key["models"]) or "all")
-        cells = (key["name"], key["state"], hint, key["account"], *lists, expires, key["source"])
-        table.add_row(*map(Text, cells))  # as text: a pattern may hold brackets, which are markup to the terminal
-    return table
+def _row(key: dict[str, Any]) -> tuple[str, ...]:
+    hint = "" if key["hint"] is None else f"…{key['hint']}"
+    expires = "never" if key["expires"] is None else time_text(key["expires"])
+    lists = (", ".join(key["scopes"]), ", ".join(key["models"]) or "all", budgets_text(key["budgets"]))
+    return (key["name"], key["state"], hint, key["account"], *lists, expires, key["source"])
 
 
-def _facts(found: dict[str, Any]) -> "RenderableType":
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in found.items():
-        table.add_row(Text(name), Text(_fact(name, value)))
-    return table
+_COUNTS = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens")
 
 
-def _fact(name: str, value: Any) -> str:
-    if value is None:
-        return "never" if name in _TIMES else "unknown"
-    if name in _TIMES:
-        return _time(value)
-    if isinstance(value, dict):
-        return ", ".join(f"{label}={text}" for label, text in value.items()) or "none"
-    return (", ".join(value) or "all") if isinstance(value, list) else str(value)
-
-
-def _time(at: float) -> str:
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
+def _usage(by: str, found: Iterable[dict[str, Any]]) -> None:
+    numbers = ("REQUESTS", "PROMPT", "CACHED", "COMPLETION", "USD")
+    rows = [(each["name"], *(f"{each[name]:,}" for name in _COUNTS), dollars(each["usd"])) for each in found]
+    table((by.upper(), *numbers), rows, numbers)

@@ -11,8 +11,8 @@ from quart_trio import QuartTrio
 
 from helexa.cortex import admin, openapi
 from helexa.cortex.access import key_routes
-from helexa.cortex.access.auth import KEY, Gate, permitted, presented_key
-from helexa.cortex.access.keys import Keys
+from helexa.cortex.access.auth import KEY, Gate, permitted, presented_by
+from helexa.cortex.access.keys import Keys, Spending
 from helexa.cortex.events import EventLog
 from helexa.cortex.exchange.dialects import DIALECTS, MESSAGES, DialectError, of_path
 from helexa.cortex.exchange.proxy import Proxy, request_id_of
@@ -37,6 +37,7 @@ def make_app(  # noqa: PLR0913, PLR0917 - everything that the routes are about
     events: EventLog,
     gate: Callable[[], Gate],
     keyring: Keys,
+    ledger: Spending | None = None,
     *,
     loopback: bool,
 ) -> Front:
@@ -49,7 +50,8 @@ def make_app(  # noqa: PLR0913, PLR0917 - everything that the routes are about
         actors: the actors of this process, for ``/fleet/actors``.
         events: what happens in the fleet.
         gate: the one that checks keys now; it changes with the topology.
-        keyring: keeps the keys, for ``/fleet/keys``.
+        keyring: keeps the keys, for ``/fleet/keys`` and ``/fleet/accounts``.
+        ledger: knows what was used, for these and ``/fleet/usage``; ``None``: nobody does.
         loopback: the gateway listens there alone. While it asks for no key, requests must name a loopback host then: a
             page that rebinds its own name to 127.0.0.1 cannot, so it cannot use the gateway.
     """
@@ -66,7 +68,7 @@ def make_app(  # noqa: PLR0913, PLR0917 - everything that the routes are about
 
     bare = {path: partial(proxy, path) for path in DIALECTS}
     control = _control(routes, lifecycle, actors, events)
-    key_routes.add_routes(control, keyring)
+    key_routes.add_routes(control, keyring, ledger)
     return Front(admit, bare, cast("App", control))
 
 
@@ -75,7 +77,7 @@ def _admitted(scope: Scope, gate: Gate, *, loopback: bool) -> Scope:
     if loopback and not gate.required and not is_local(scope):
         raise errors.host_not_allowed()
     method, path = scope.get("method", "GET"), scope["path"]
-    key = gate.admit(method, path, presented_key(scope["headers"]))
+    key = gate.admit(method, path, presented_by(scope))
     if of_path(path).path == MESSAGES and method not in _MESSAGES_METHODS:  # the framework knows no dialects
         raise errors.method_not_allowed(method, path, "POST")
     if of_path(path).path == MESSAGES and path not in DIALECTS:

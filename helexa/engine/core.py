@@ -21,6 +21,22 @@ Refusal = tuple[str, str]
 
 
 @define(eq=False)
+class _Steps:
+    """What steps have taken and brought so far. Written by the thread that steps, read by another."""
+
+    count: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+    picked: int = 0
+
+    def add(self, seconds: float, tokens: int, picked: int) -> None:
+        self.count += 1
+        self.seconds += seconds
+        self.tokens += tokens
+        self.picked += picked
+
+
+@define(eq=False)
 class _Compiling:
     """A request whose grammar is not ready yet. ``choices``: those that have not been aborted."""
 
@@ -57,6 +73,7 @@ class Engine:
         self._compiling: dict[str, _Compiling] = {}
         self._live: dict[int, Sequence] = {}
         self._numbers = count(1)
+        self._steps = _Steps()
         self._wake = wake
         self._clock = clock
 
@@ -80,7 +97,7 @@ class Engine:
 
     def figures(self, model: str) -> ModelLoad:
         """How busy it is, under the name the neuron knows it by. May be called from another thread."""
-        scheduler, blocks = self._scheduler, self._scheduler.blocks
+        scheduler, blocks, steps = self._scheduler, self._scheduler.blocks, self._steps
         return ModelLoad(
             model,
             self.running,
@@ -91,6 +108,10 @@ class Engine:
             scheduler.prefix_queries,
             scheduler.prefix_hits,
             scheduler.preemptions,
+            steps.count,
+            steps.seconds,
+            steps.tokens,
+            steps.picked,
         )
 
     def check_integrity(self) -> None:
@@ -172,6 +193,7 @@ class Engine:
 
     def step(self) -> tuple[list[TokenDelta], list[Report]]:
         """Advance what is running; the new tokens, and the ends that came with them or before."""
+        began = self._clock()
         ends = [*self._begin_compiled(), *self._expire()]
         plan = self._scheduler.schedule()
         if plan is None:
@@ -179,6 +201,7 @@ class Engine:
         logits = self.model.runner.forward(plan)
         sampled = self._sampler.sample(logits, plan.due)
         deltas, finished = self._commit(plan, dict(zip(plan.due, sampled, strict=True)))
+        self._steps.add(self._clock() - began, plan.tokens, len(deltas))
         return deltas, [*ends, *finished]
 
     def _begin_compiled(self) -> list[Report]:

@@ -15,7 +15,7 @@ from cattrs.strategies import configure_tagged_union
 
 from helexa.wire.sampling import SamplingParams
 
-VERSION = 2
+VERSION = 3
 MAX_FRAME_BYTES = 64 * 2**20
 _LENGTH = struct.Struct(">I")
 
@@ -192,6 +192,10 @@ class ModelLoad:
         prefix_queries: prompt tokens looked up in the cache so far.
         prefix_hits: of these, tokens that were found.
         preemptions: sequences that had to give their blocks up so far.
+        steps: steps taken so far.
+        step_seconds: what they took, from the choice of what to compute to the tokens picked.
+        step_tokens: tokens that they computed, of prompts and of answers.
+        new_tokens: tokens that they picked.
     """
 
     model: str
@@ -203,6 +207,10 @@ class ModelLoad:
     prefix_queries: int = 0
     prefix_hits: int = 0
     preemptions: int = 0
+    steps: int = 0
+    step_seconds: float = 0.0
+    step_tokens: int = 0
+    new_tokens: int = 0
 
 
 @frozen

@@ -9,7 +9,7 @@ from helexa.neuron.answer import Answer, Piece, usage
 from helexa.neuron.ports import ChoiceNews, End, Generation
 from helexa.web.asgi import EventStream, send_body
 from helexa.web.server import Send
-from helexa.wire import errors, sse
+from helexa.wire import errors, meter, sse
 from helexa.wire.completion import Usage
 from helexa.wire.errors import ApiError
 
@@ -49,6 +49,7 @@ class Exchange:
         generation: closed at the end.
         answers: one for each choice, prompt by prompt.
         n: choices of each prompt.
+        metered: tell what has been used, as ``wire.meter`` says.
     """
 
     writer: Writer
@@ -56,6 +57,7 @@ class Exchange:
     generation: Generation
     answers: tuple[Answer, ...]
     n: int
+    metered: bool = False
 
     def __enter__(self) -> Self:
         return self
@@ -73,7 +75,9 @@ class Exchange:
         while self._unfinished():
             for news in await self.generation.progress():
                 pieces[news.index] += self._take(news)
-        await send_body(send, 200, self.writer.whole(pieces, self.answers, self._usage()))
+        found = self._usage()
+        headers = [(meter.USAGE, meter.write_usage(_totals(found)))] if self.metered else None
+        await send_body(send, 200, self.writer.whole(pieces, self.answers, found), headers)
 
     async def stream(self, stream: EventStream) -> None:
         """Send the answer while it is made.
@@ -81,12 +85,17 @@ class Exchange:
         Raises:
             ApiError: the engine did not bring it to its end.
         """
-        await stream.write(self.writer.begin(len(self.answers)))
+        await stream.write(self._told(self.writer.begin(len(self.answers))))
         while self._unfinished():
             # One write for all that has come since the last: a slow client gets fewer, larger writes.
-            await stream.write(b"".join([self._events(news) for news in await self.generation.progress()]))
-        await stream.write(self.writer.usage(self._usage()))
+            events = [self._events(news) for news in await self.generation.progress()]
+            await stream.write(self._told(b"".join(events)))
+        await stream.write(self._told(self.writer.usage(self._usage())))
         await stream.end(sse.DONE)
+
+    def _told(self, events: bytes) -> bytes:
+        """The events of one write, and what has been used up to them."""
+        return events + meter.comment(_totals(self._usage())) if events and self.metered else events
 
     def _events(self, news: ChoiceNews) -> bytes:
         events = [self.writer.piece(news.index, piece) for piece in self._take(news)]
@@ -112,6 +121,10 @@ class Exchange:
 
     def _usage(self) -> Usage:
         return usage(self.prompt_tokens, self.answers, self.n)
+
+
+def _totals(found: Usage) -> meter.Totals:
+    return found.prompt_tokens, found.completion_tokens, found.cached_tokens
 
 
 def _failure(end: End, prompt: str) -> ApiError:

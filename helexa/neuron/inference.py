@@ -23,13 +23,44 @@ from helexa.neuron.texts import TextWriter
 from helexa.neuron.together import Together
 from helexa.web.asgi import Ending, EventStream, header, one_end, read_body, run_while_connected
 from helexa.web.server import App, Drain, Receive, Scope, Send
-from helexa.wire import chat, completions, errors, tenant
+from helexa.wire import chat, completions, decoding, errors, meter, tenant
 from helexa.wire.completion import Head
 from helexa.wire.completions import TextHead
 from helexa.wire.fields import Fields, parse_object
+from helexa.wire.meter import Allowance
 
-Begin = Callable[[Service, dict[str, Any], int, str], Awaitable[tuple[Exchange, bool]]]
-"""From a body, its size and whose it is to an exchange, and whether to stream it."""
+
+@frozen
+class Told:
+    """What the gateway says of a request, beside its body.
+
+    Attributes:
+        key: whose it is.
+        allowance: what it may use; ``None``: no limit.
+        metered: whether the gateway wants to know what is used.
+    """
+
+    key: str = ""
+    allowance: Allowance | None = None
+    metered: bool = False
+
+    @classmethod
+    def of(cls, scope: Scope) -> "Told":
+        """Its headers. The guard in front of us has let the caller in, so what it says is believed.
+
+        Raises:
+            ApiError: they cannot be read.
+        """
+        return cls(
+            tenant.read(header(scope, tenant.HEADER)),
+            meter.read_allowance(header(scope, meter.BUDGET)),
+            header(scope, meter.HEADER) == meter.ON,
+        )
+
+
+_METERED = [(meter.HEADER, meter.ON)]
+Begin = Callable[[Service, dict[str, Any], int, Told], Awaitable[tuple[Exchange, bool]]]
+"""From a body, its size and what the gateway says of it to an exchange, and whether to stream it."""
 
 
 def handlers(service: Service, drain: Drain) -> dict[str, App]:
@@ -51,12 +82,10 @@ class _Handler:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, whatever happens: an answer, or one error in its place."""
-        stream = EventStream(send)
+        stream = EventStream(send, _METERED if header(scope, meter.HEADER) == meter.ON else None)
         async with one_end(stream, self.fault):
             body = await read_body(scope, receive)
-            # The guard in front of us has let the caller in, so what it says of its client is believed.
-            key = tenant.read(header(scope, tenant.HEADER))
-            exchange, streams = await self.begin(self.service, parse_object(body), len(body), key)
+            exchange, streams = await self.begin(self.service, parse_object(body), len(body), Told.of(scope))
             with exchange:
                 work = partial(exchange.stream, stream) if streams else partial(exchange.send_whole, send)
                 ending = await run_while_connected(work, receive, self.drain)
@@ -64,28 +93,43 @@ class _Handler:
                 raise errors.shutting_down()
 
 
-async def _begin_chat(service: Service, body: dict[str, Any], size: int, key: str) -> tuple[Exchange, bool]:
+async def _begin_chat(service: Service, body: dict[str, Any], size: int, told: Told) -> tuple[Exchange, bool]:
     face = service.face(Fields(body).text("model"))
     request = chat.parse(body, face.defaults, face.text.vocab_size)
-    prepared = await prepare(service, face, request, size)
+    prepared = _within(service, await prepare(service, face, request, size), body, told.allowance)
     inside = prepared.inside_reasoning
     answers = [
         Answer.begin(face.text, request, prepared.ends, inside_reasoning=inside) for _ in range(prepared.choices)
     ]
     writer = ChatWriter(request, Head(f"chatcmpl-{uuid4().hex}", request.model, int(time())))
-    generation = _submit(service, request.model, prepared, key)
-    return Exchange(writer, prepared.tokens, generation, tuple(answers), request.sampling.n), request.stream
+    generation = _submit(service, request.model, prepared, told.key)
+    found = Exchange(writer, prepared.tokens, generation, tuple(answers), request.sampling.n, told.metered)
+    return found, request.stream
 
 
-async def _begin_texts(service: Service, body: dict[str, Any], size: int, key: str) -> tuple[Exchange, bool]:
+async def _begin_texts(service: Service, body: dict[str, Any], size: int, told: Told) -> tuple[Exchange, bool]:
     face = service.face(Fields(body).text("model"))
     request = completions.parse(body, face.defaults, face.text.vocab_size)
-    prepared = await prepare_texts(service, face, request, size)
+    prepared = _within(service, await prepare_texts(service, face, request, size), body, told.allowance)
     answers = [Answer.of_text(face.text, request, prepared.ends) for _ in range(prepared.choices)]
     head = TextHead(f"cmpl-{uuid4().hex}", request.model, int(time()))
     writer = TextWriter(request, head, echoes(face.text, request))
-    generation = _submit(service, request.model, prepared, key)
-    return Exchange(writer, prepared.tokens, generation, tuple(answers), request.sampling.n), request.stream
+    generation = _submit(service, request.model, prepared, told.key)
+    found = Exchange(writer, prepared.tokens, generation, tuple(answers), request.sampling.n, told.metered)
+    return found, request.stream
+
+
+def _within(service: Service, prepared: Prepared, body: dict[str, Any], allowance: Allowance | None) -> Prepared:
+    """Keep to what the gateway allows.
+
+    Raises:
+        ApiError: ``budget_exceeded``.
+    """
+    if allowance is None:
+        return prepared
+    fields = Fields(body)
+    limit = service.report(fields.text("model")).limit
+    return prepared.within(allowance, decoding.max_tokens(fields), None if limit is None else limit.context)
 
 
 def _submit(service: Service, model: str, prepared: Prepared, key: str) -> Generation:

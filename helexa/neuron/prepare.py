@@ -16,11 +16,12 @@ from helexa.text import (
     prompt_closes_reasoning,
     prompt_opens_reasoning,
 )
-from helexa.wire import errors
+from helexa.wire import errors, meter
 from helexa.wire.chat import ChatRequest
 from helexa.wire.completions import CompletionRequest, TextPrompt
 from helexa.wire.errors import ApiError
 from helexa.wire.fleet import Limit
+from helexa.wire.meter import Allowance
 from helexa.wire.sampling import SamplingParams
 
 T = TypeVar("T")
@@ -57,6 +58,27 @@ class Prepared:
     def tokens(self) -> int:
         """Of all prompts together."""
         return sum(map(len, self.prompts))
+
+    def within(self, allowance: Allowance, asked: int | None, context: int | None) -> "Prepared":
+        """The same with answers that keep to what the request may use.
+
+        Args:
+            allowance: what that is.
+            asked: how long the caller itself said that each answer may get: a shorter one would not be what it wants.
+            context: of the model, in tokens: no answer is longer than that leaves room for.
+
+        Raises:
+            ApiError: ``budget_exceeded``.
+        """
+        room, most = allowance.each(self.tokens, self.choices), self.sampling.max_tokens
+        wanted = max(1, asked or self.sampling.min_tokens)
+        if context is not None:
+            wanted = min(wanted, context - min(map(len, self.prompts)))
+        if room < wanted:
+            raise meter.ExceededError.of(self.tokens, wanted, room)
+        if most is not None and most <= room:
+            return self
+        return evolve(self, sampling=evolve(self.sampling, max_tokens=room))
 
 
 @frozen

@@ -7,12 +7,22 @@ from typing import Any, Self
 from attrs import frozen
 from jinja2 import TemplateError as JinjaError
 
+from helexa.text import sandbox
 from helexa.text.errors import TemplateError
 from helexa.text.messages import Message, normalise
 from helexa.text.reasoning import ReasoningTags, reasoning_tags
 
 # Everything an expression inside a template can raise through the sandbox.
-_TEMPLATE_FAILURES = (JinjaError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+_TEMPLATE_FAILURES = (
+    JinjaError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 _PROBE = "helexa-probe"
 _PROBE_TOOL = {
     "type": "function",
@@ -45,6 +55,7 @@ class ChatTemplate:
     @classmethod
     def of(cls, tokenizer: Any) -> Self:
         """Read and try the template of a transformers tokenizer."""
+        sandbox.install()
         source = _source(tokenizer.chat_template)
         if not source:
             return cls(tokenizer)
@@ -86,13 +97,16 @@ class ChatTemplate:
         listed = [dict(tool) for tool in tools] if tools else None
         try:
             return _apply(self._tokenizer, chat, listed, add_generation_prompt=add_generation_prompt, **options)
+        except sandbox.TemplateLimitError as error:
+            raise TemplateError(f"The model's chat template cannot be used with these messages: {error}.") from error
         except _TEMPLATE_FAILURES as error:
             raise TemplateError(f"The model's chat template rejects these messages: {_reason(error)}") from error
 
 
 def _apply(tokenizer: Any, chat: list[Message], tools: list[Message] | None, **options: Any) -> str:
-    text: str = tokenizer.apply_chat_template(chat, tools=tools, tokenize=False, **options)
-    return text
+    with sandbox.limited():
+        text: str = tokenizer.apply_chat_template(chat, tools=tools, tokenize=False, **options)
+        return text
 
 
 def _reason(error: Exception) -> str:

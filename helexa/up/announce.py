@@ -56,7 +56,8 @@ def _progress(node: Node) -> Iterator[str]:
 
 def banner(topology: Topology, nodes: Iterable[Node]) -> Iterator[str]:
     """The lines shown once everything of this host is up; ``nodes`` are all that the gateway can send to."""
-    base = f"http://{topology.cortex.listen.connectable}"
+    scheme = "http" if topology.cortex.tls is None else "https"
+    base = f"{scheme}://{topology.cortex.listen.connectable}"
     loaded = list(dict.fromkeys(report.id for node in nodes for report in node.models if report.status == "loaded"))
     yield ""
     yield f"helexa serves {', '.join(loaded) or 'no model yet'} on {base}/v1"

@@ -16,7 +16,7 @@ from actors.supervisor import Supervisor
 from config import Neuron, RestartPolicy, Topology, save
 
 FILE = "topology.toml"
-_AT_START = ("listen", "devices", "memory", "host")
+_AT_START = ("listen", "tls", "devices", "memory", "host")
 """What a neuron cannot change while it runs. ``preload`` matters at its next start, and is no reason for one."""
 
 

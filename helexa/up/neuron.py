@@ -14,6 +14,7 @@ from helexa.neuron.guard import allowed_listen
 from helexa.neuron.service import Service
 from helexa.up.stop import watch_signals
 from helexa.web.server import Drain, bind, serve
+from helexa.web.tls import server_context
 
 _log = structlog.get_logger()
 
@@ -29,12 +30,14 @@ async def run_neuron(topology: Topology, neuron: Neuron, ready_fd: int | None) -
         ready_fd: where to say that it serves; closed afterwards.
 
     Raises:
-        PortInUseError: nothing has been started.
+        CertificateError: nothing has been started.
+        PortInUseError: likewise.
     """
     secret = os.environ.get(topology.cortex.secret_env) or None
     listen = allowed_listen(neuron.listen, secret)
     if listen != neuron.listen:
         _log.warning("neuron.loopback_only", wanted=str(neuron.listen), reason=f"${topology.cortex.secret_env} not set")
+    certificate = None if neuron.tls is None else server_context(neuron.tls, f"neurons.{neuron.name}.tls")
     sock = bind(listen.host, listen.port, f"neurons.{neuron.name}.listen")
     host, _ = discover(), build_version()
     pool = DevicePool(_devices(neuron, host), topology.actors.device_worker.restart, neuron.memory)
@@ -47,7 +50,7 @@ async def run_neuron(topology: Topology, neuron: Neuron, ready_fd: int | None) -
             await engines.start(pool.run)
             engines.start_soon(service.preload, neuron.preload)
             async with trio.open_nursery() as serving:
-                await serving.start(serve, make_app(service, host, drain, secret), sock, drain)
+                await serving.start(serve, make_app(service, host, drain, secret), sock, drain, certificate)
                 _say_ready(ready_fd)
                 await stop.wait()
                 drain.stopping.set()

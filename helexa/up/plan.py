@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 
 from config import Neuron, Topology
 
@@ -22,7 +22,7 @@ class Plan:
     topology: Topology
     path: Path
     host: str
-    secret: str | None
+    secret: str | None = field(repr=False)
 
     @classmethod
     def of(cls, topology: Topology, path: Path, host: str) -> "Plan":

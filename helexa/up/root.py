@@ -1,38 +1,30 @@
 """The root process: cortex and its actors, and a child process for every neuron of this host."""
 
 import os
+import ssl
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from socket import socket
 
 import trio
 from attrs import evolve
 
-from actors.evictor import Evictor
-from actors.keyring import Keyring, first_key
-from actors.lifecycle import Lifecycle
-from actors.poller import Poller
 from actors.reconciler import Reconciler
 from actors.reports import actor_report
 from actors.router import Router
 from actors.supervisor import Supervisor
 from config import CORTEX_AT_START, Changes, Topology, dumps
-from helexa.cortex.access.auth import Gate, declared_keys
-from helexa.cortex.access.keystore import KeyStore
-from helexa.cortex.app import make_app
 from helexa.cortex.events import EventLog
-from helexa.cortex.exchange.proxy import Proxy
-from helexa.cortex.exchange.upstream import Pool
 from helexa.cortex.routing.state import Happening
-from helexa.cortex.telemetry.metrics_app import make_app as make_metrics_app
-from helexa.cortex.telemetry.metrics_fleet import FleetCollector
 from helexa.neuron.guard import allowed_listen
 from helexa.up.announce import announce
+from helexa.up.gateway import Gateway, trust_of
 from helexa.up.locals import LocalNeurons
 from helexa.up.plan import Plan
 from helexa.up.stop import watch_signals
-from helexa.web.server import App, Drain, PortInUseError, bind, serve
+from helexa.web.server import App, Drain, PortInUseError, allow_connections, bind, serve
+from helexa.web.tls import server_context
 from helexa.wire.fleet import ActorReport
 
 
@@ -48,15 +40,16 @@ async def run_root(plan: Plan, say: Callable[[str], None]) -> None:
 
     Raises:
         PortInUseError: nothing was started.
+        CertificateError: likewise.
         MissingKeyError: likewise.
         StoreSettingError: likewise.
         EscalationError: an actor crashed more often than its policy allows; everything was stopped.
     """
     stop = trio.Event()
+    allow_connections()
     with tempfile.TemporaryDirectory(prefix="helexa-") as directory:
         root = _Root(plan, Path(directory))
-        apps = (root.app(), root.metrics_app()) if plan.cortex else ()
-        socks = _listen(plan)
+        servers, socks = tuple(root.servers()), _listen(plan)
         async with trio.open_nursery() as process:
             await process.start(watch_signals, stop, process.cancel_scope)
             async with trio.open_nursery() as neurons:
@@ -64,17 +57,20 @@ async def run_root(plan: Plan, say: Callable[[str], None]) -> None:
                 async with trio.open_nursery() as actors:
                     await root.start(actors)
                     async with trio.open_nursery() as serving:
-                        for app, sock in zip(apps, socks, strict=True):
-                            await serving.start(serve, app, sock, root.drain)
-                        actors.start_soon(root.say_first_key, say)
+                        for (app, certificate), sock in zip(servers, socks, strict=True):
+                            await serving.start(serve, app, sock, root.drain, certificate)
+                        if root.gateway is not None:
+                            actors.start_soon(root.gateway.say_first_key, say)
                         actors.start_soon(announce, plan.topology, plan.neurons, root.router, say, plan.cortex)
                         await stop.wait()
                         say("stopping …")
                         root.events.close()
                         root.drain.stopping.set()
                     actors.cancel_scope.cancel()
+                if root.gateway is not None:  # beside the neurons' stop; shielded, and bounded
+                    neurons.start_soon(root.gateway.tracing.aclose)
                 neurons.cancel_scope.cancel()
-            await root.pool.aclose()
+            await root.aclose()
             process.cancel_scope.cancel()
 
 
@@ -83,17 +79,17 @@ class _Root:
 
     def __init__(self, plan: Plan, directory: Path) -> None:
         self.drain = Drain()
-        self.pool = Pool()
         self.events = EventLog()
-        self.router = Router(plan.topology, plan.secret, self._publish)
-        self._proxy = Proxy(self.router, self.pool, self.drain, plan.secret)
+        trusted = trust_of(plan.topology.cortex) if plan.cortex else None
+        self.router = Router(plan.topology, plan.secret, self._publish, trusted=trusted)
+        self.gateway = self._gateway(plan) if plan.cortex else None
         self._plan = plan
-        self.keyring = Keyring(KeyStore(plan.topology.cortex.database)) if plan.cortex else None
-        self._gate = self._gate_of(plan.topology)
-        self._poller = Poller(self.router, plan.secret)
         self._supervisor = Supervisor("root")
         self._processes = Supervisor("neurons")
         self._neurons = LocalNeurons(directory, self._processes, self.router.suspect, self._idle)
+
+    def _gateway(self, plan: Plan) -> Gateway:
+        return Gateway(plan.topology, plan.secret, self.router, self.events, self.drain)
 
     async def start_neurons(self, nursery: trio.Nursery) -> None:
         """Start the neurons' processes, without waiting for them to serve."""
@@ -104,36 +100,21 @@ class _Root:
         """Start the actors."""
         await nursery.start(self._supervisor.run)
         plan, settings = self._plan, self._plan.topology.actors
-        if self.keyring is not None:  # escalate=False: one that is beyond help still has the keys that it knew
-            await self._supervisor.start(self.keyring, settings.ledger.restart, escalate=False)
-        if plan.cortex:
-            await self._supervisor.start(self.router, settings.router.restart)
-            await self._supervisor.start(self._poller, settings.poller.restart)
-            await self._supervisor.start(Evictor(self.router), settings.evictor.restart)
+        if self.gateway is not None:
+            await self.gateway.start(self._supervisor, nursery)
         reconciler = Reconciler(plan.path, plan.topology, os.environ, self._apply, self._reject)
         await self._supervisor.start(reconciler, settings.reconciler.restart)
 
-    def app(self) -> App:
-        """The gateway's ASGI application."""
-        assert self.keyring is not None
-        topology = self._plan.topology
-        lifecycle = Lifecycle(self.router)
-        return make_app(
-            self._proxy,
-            self.router,
-            lifecycle,
-            self,
-            self.events,
-            lambda: self._gate,
-            self.keyring,
-            loopback=topology.cortex.listen.is_loopback,
-        )
+    def servers(self) -> Iterator[tuple[App, ssl.SSLContext | None]]:
+        """The gateway's applications, API first, and what they show to their clients."""
+        if self.gateway is not None:
+            yield self.gateway.app(self), self.gateway.certificate
+            yield self.gateway.metrics_app(self), self.gateway.certificate
 
-    def metrics_app(self) -> App:
-        """The ASGI application that serves the metrics."""
-        registry = self._proxy.observer.metrics.registry
-        registry.register(FleetCollector(self.router.fleet, self.actors, self._proxy.breakers))
-        return make_metrics_app(registry, local_only=self._plan.topology.cortex.metrics_listen.is_loopback)
+    async def aclose(self) -> None:
+        """Close what is left when nothing is served any more."""
+        if self.gateway is not None:
+            await self.gateway.aclose()
 
     def actors(self) -> tuple[ActorReport, ...]:
         """The actors of this process."""
@@ -148,7 +129,8 @@ class _Root:
         """
         topology = _until_restart(wanted, self._plan.topology)
         dumps(topology)
-        self._gate = self._gate_of(topology)
+        if self.gateway is not None:
+            self.gateway.admit(topology)
         self._plan = evolve(self._plan, topology=topology)
         leaving = self._neurons.leaving(self._plan.neurons)
         self._follow(_without(topology, leaving))
@@ -157,24 +139,10 @@ class _Root:
         self._follow(topology)
         self._publish(Happening("topology.applied", {"changes": changes.lines()}))
 
-    def _gate_of(self, topology: Topology) -> Gate:
-        """Who gets in; the keyring learns which names are taken."""
-        declared = declared_keys(topology.entitlements, os.environ)
-        if self.keyring is None:
-            return Gate(topology.auth_required, declared)
-        self.keyring.declare(declared.values())
-        return Gate(topology.auth_required, declared, self.keyring.find)
-
-    async def say_first_key(self, say: Callable[[str], None]) -> None:
-        """Make a key for a fleet that asks for one and has none, which nobody could use, and show it this once."""
-        if self.keyring is None or not self._gate.required:
-            return
-        if (key := await first_key(self.keyring)) is not None:
-            say(f"this fleet asks for keys and has none yet; an admin's, which is not shown again: {key}")
-
     def _follow(self, topology: Topology) -> None:
         self.router.apply(topology)
-        self._poller.follow(topology)
+        if self.gateway is not None:
+            self.gateway.follow(topology)
 
     def _reject(self, problems: tuple[str, ...]) -> None:
         self.router.reject(problems)
@@ -190,7 +158,8 @@ class _Root:
 
     def _publish(self, happening: Happening) -> None:
         self.events.publish(happening.kind, **happening.data)
-        self._proxy.observer.happened(happening)
+        if self.gateway is not None:
+            self.gateway.happened(happening)
 
 
 def _until_restart(wanted: Topology, now: Topology) -> Topology:
@@ -208,6 +177,8 @@ def _listen(plan: Plan) -> tuple[socket, ...]:
     for neuron in plan.neurons:
         address = allowed_listen(neuron.listen, plan.secret)
         bind(address.host, address.port, f"neurons.{neuron.name}.listen").close()
+        if neuron.tls is not None:  # its process would end for it again and again
+            server_context(neuron.tls, f"neurons.{neuron.name}.tls")
     if not plan.cortex:
         return ()
     cortex = plan.topology.cortex

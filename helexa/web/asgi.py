@@ -1,20 +1,24 @@
 """Bare ASGI for the routes where every microsecond and every byte of a stream is ours to account for."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
 import trio
+from attrs import define, field
 
 from helexa.web.server import App, Drain, Receive, Scope, Send
 from helexa.wire import errors, sse
 from helexa.wire.errors import ApiError
 
 MAX_BODY_BYTES = 16 * 2**20
+BODY_SECONDS = 60.0
 _DISCARD_BYTES = 4 * MAX_BODY_BYTES
+_MOST_DIGITS = 20
+"""Of a length: more than any has, and few enough to be read in no time."""
 _JSON = (b"content-type", b"application/json")
 Headers = list[tuple[bytes, bytes]]
 _log = structlog.get_logger()
@@ -41,44 +45,101 @@ def origin_form(scope: Scope) -> Scope:
     return {**scope, "path": "/" + (path if path.startswith("/") else urlsplit(path).path).lstrip("/")}
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int = MAX_BODY_BYTES) -> bytes:
+class BodyTimeoutError(ApiError):
+    """A client took too long to send its body; the connection is of no use any more, as the rest may still come."""
+
+    _closing: bool = True
+
+    @classmethod
+    def after(cls, seconds: float, scope: Scope) -> "BodyTimeoutError":
+        """The error of a request that was given so many seconds."""
+        message = f"The request body did not arrive within {seconds:g} s."
+        made = cls(408, message, "invalid_request_error", "request_timeout")
+        made._closing = scope["http_version"].startswith("1")  # HTTP/2 knows no such header
+        return made
+
+    def headers(self) -> Headers:
+        """That the connection ends (RFC 9110, section 15.5.9)."""
+        return [*super().headers(), *([(b"connection", b"close")] if self._closing else [])]
+
+
+Take = Callable[[int], ApiError | None]
+"""Told of each further so many bytes before they are kept; what it returns ends the keeping."""
+
+
+def declared_length(scope: Scope) -> int:
+    """Bytes that a request says its body has; 0 if it says nothing that could be read."""
+    declared = header(scope, b"content-length")
+    return int(declared) if declared is not None and declared.isdigit() and len(declared) <= _MOST_DIGITS else 0
+
+
+async def read_body(
+    scope: Scope, receive: Receive, limit: int = MAX_BODY_BYTES, within: float = BODY_SECONDS, take: Take | None = None
+) -> bytes:
     """The whole request body.
 
+    Args:
+        scope: the request.
+        receive: brings the body.
+        limit: bytes it may have.
+        within: seconds it may take.
+        take: see ``Take``.
+
     Raises:
-        ApiError: ``request_too_large``. What the client still sends is read and dropped first, within bounds: a socket
-            closed over unread bytes is reset, and the client would never see the answer.
+        ApiError: ``request_too_large``, ``request_timeout`` or what ``take`` returned. What the client still sends is
+            read and dropped first, within bounds: a socket closed over unread bytes is reset, and the client would
+            never see the answer.
         ClientGoneError: the client left in between.
     """
-    declared = header(scope, b"content-length")
-    size = 0
-    pieces: list[bytes] = []
-    too_large = declared is not None and declared.isdigit() and int(declared) > limit
-    async for piece in _pieces(receive):
-        size += len(piece)
-        too_large = too_large or size > limit
-        if too_large:
-            pieces.clear()
+    gathered = _Gathered(limit, take, errors.request_too_large(limit) if declared_length(scope) > limit else None)
+    with trio.move_on_after(within) as reading:
+        async for piece in _pieces(receive, max(limit, _DISCARD_BYTES)):
+            gathered.add(piece)
+    if gathered.refusal is not None:
+        raise gathered.refusal
+    if reading.cancelled_caught:
+        raise BodyTimeoutError.after(within, scope)
+    return bytes(gathered.kept)
+
+
+@define(eq=False)
+class _Gathered:
+    """A body as it comes, until something speaks against it."""
+
+    limit: int
+    take: Take | None = None
+    refusal: ApiError | None = None
+    kept: bytearray = field(factory=bytearray)  # a list of pieces takes forty times the bytes that are sent one by one
+
+    def add(self, piece: bytes) -> None:
+        if self.refusal is None:
+            self.refusal = self._refusal(len(piece))
+        if self.refusal is None:
+            self.kept += piece
         else:
-            pieces.append(piece)
-    if too_large:
-        raise errors.request_too_large(limit)
-    return b"".join(pieces)
+            self.kept.clear()
+
+    def _refusal(self, more: int) -> ApiError | None:
+        refusal = None if self.take is None else self.take(more)
+        too_large = len(self.kept) + more > self.limit
+        return errors.request_too_large(self.limit) if too_large else refusal
 
 
-async def discard_body(receive: Receive) -> None:
+async def discard_body(receive: Receive, within: float = BODY_SECONDS) -> None:
     """Read the request body, within bounds, and drop it: whoever is refused early must still see the answer.
 
     Raises:
         ClientGoneError: the client left in between.
     """
-    async for _ in _pieces(receive):
-        pass
+    with trio.move_on_after(within):
+        async for _ in _pieces(receive, _DISCARD_BYTES):
+            pass
 
 
-async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
-    """The body as it comes; ends early when it goes on for longer than any answer is worth waiting for."""
+async def _pieces(receive: Receive, most: int) -> AsyncIterator[bytes]:
+    """The body as it comes; ends early, after more than ``most`` bytes: no answer is worth waiting for any longer."""
     size, more = 0, True
-    while more and size <= _DISCARD_BYTES:
+    while more and size <= most:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGoneError
@@ -87,18 +148,32 @@ async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def serve_whole(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+async def serve_whole(
+    app: App,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    held: AbstractAsyncContextManager[bytes] | None = None,
+) -> None:
     """Have ``app`` answer once the request body is here, so that no answer of its own comes before the body's end.
+
+    Args:
+        app: answers.
+        scope: the request.
+        receive: brings its body.
+        send: takes the answer.
+        held: brings the body, too, and counts it as held meanwhile; ``None``: it is read here.
 
     Raises:
         ClientGoneError: the client left before that.
     """
-    try:
-        body = await read_body(scope, receive)
-    except ApiError as error:
-        await send_error(send, error)
-    else:
-        await app(scope, _replay(body, receive), send)
+    async with AsyncExitStack() as stack:
+        try:
+            body = await (read_body(scope, receive) if held is None else stack.enter_async_context(held))
+        except ApiError as error:
+            await send_error(send, error)
+        else:
+            await app(scope, _replay(body, receive), send)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

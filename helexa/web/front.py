@@ -6,10 +6,12 @@ from contextlib import suppress
 from attrs import frozen
 
 from helexa.web.asgi import ClientGoneError, discard_body, origin_form, send_error, serve_whole
-from helexa.web.server import App, Receive, Scope, Send
+from helexa.web.server import LARGEST_HEAD, App, Receive, Scope, Send
 from helexa.wire.errors import ApiError
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
+MOST_HEADERS = 100
+"""Of a request. Clients and the proxies in between add a dozen or two; what counts them reads each for each lookup."""
 
 
 @frozen
@@ -34,6 +36,7 @@ class Front:
             return
         with suppress(ClientGoneError):
             try:
+                _check_head(scope)
                 scope = self.admit(origin_form(scope))
             except ApiError as error:
                 await _refuse(scope, receive, send, error)
@@ -47,6 +50,23 @@ class Front:
             await self.bare[scope["path"]](scope, receive, send)
         else:
             await serve_whole(self.control, scope, receive, send)
+
+
+def _check_head(scope: Scope) -> None:
+    """Refuse what no client needs.
+
+    Raises:
+        ApiError: there are too many headers, or another version of HTTP is spoken.
+    """
+    if len(scope["headers"]) > MOST_HEADERS or sum(map(_size, scope["headers"])) > LARGEST_HEAD:
+        message = f"A request may have {MOST_HEADERS} headers of {LARGEST_HEAD} bytes together, and this has more."
+        raise ApiError(431, message, "invalid_request_error", "request_header_fields_too_large")
+    if scope["http_version"] not in ("1.1", "1.0"):
+        raise ApiError(505, "Only HTTP/1.1 is spoken here.", "invalid_request_error", "http_version_not_supported")
+
+
+def _size(line: tuple[bytes, bytes]) -> int:
+    return len(line[0]) + len(line[1])
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, error: ApiError) -> None:

@@ -1,15 +1,22 @@
 """Hypercorn on trio, with the sockets and the shutdown in our hands."""
 
 import errno
+import resource
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import hypercorn.protocol
+import hypercorn.trio.run
+import structlog
 import trio
 from attrs import define, field
 from hypercorn.config import Config
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio import serve as hypercorn_serve
+from hypercorn.trio.tcp_server import TCPServer
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -21,13 +28,64 @@ STALLED_READER_MS = 60_000
 
 Hypercorn shields its ``send``, so no cancel scope of ours can free a task that waits for a stalled reader.
 """
+HEADER_SECONDS = 75
+"""How long a connection may take to bring a whole request head, and to bring another after an answer.
+
+Counted from when the connection came or was last answered, whatever trickles in meanwhile.
+"""
+HANDSHAKE_SECONDS = 10
+LARGEST_HEAD = 32 * 2**10
+"""Bytes of a request's line and headers."""
 BACKLOG = 1024
 DRAIN_SECONDS = 2.0
 CUT_SECONDS = 1.5
+_log = structlog.get_logger()
+
+
+class _Http11(H11Protocol):
+    """HTTP/1.1, and nothing that a client may ask for in its place.
+
+    Hypercorn changes to HTTP/2 on a preface or an ``Upgrade`` header, without a setting against it. There an answer
+    waits for a flow-control window that the client may never open, even after its connection has gone; as answers are
+    not cancelled half-way, one such client would keep what it was granted, and the server from stopping.
+    """
+
+    async def _check_protocol(self, event: object) -> None:
+        """Stay."""
+
+
+class _Connection(TCPServer):
+    """One connection, whose faults are its own.
+
+    Hypercorn lets what it raises about a client's bytes, such as a WebSocket handshake that is no ASCII or frames that
+    come before their time, end the whole server.
+    """
+
+    async def run(self) -> None:
+        """Serve it."""
+        try:
+            await super().run()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other connections have no part in it
+            _log.warning("http.connection_failed", error=type(error).__name__, exc_info=error)
+
+
+hypercorn.protocol.H11Protocol = _Http11  # type: ignore[attr-defined] # there it is looked up for each connection
+hypercorn.trio.run.TCPServer = _Connection  # type: ignore[attr-defined] # likewise
 
 
 class PortInUseError(Exception):
     """A listener that cannot be bound; the message names the address and who asked for it."""
+
+
+def allow_connections(wanted: int = 65_536) -> None:
+    """Let this process, and those it starts, have so many files and sockets open, or as many as the system lets it.
+
+    The usual limit of 1024 is there for programs that cannot count further. A gateway needs two for each request.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def bind(host: str, port: int, asked_by: str) -> socket.socket:
@@ -101,6 +159,7 @@ async def serve(
     app: App,
     sock: socket.socket,
     drain: Drain,
+    tls: ssl.SSLContext | None = None,
     *,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -108,8 +167,15 @@ async def serve(
 
     Shutdown order: no new connections, ``DRAIN_SECONDS`` for what is in flight, ``Drain.cut``, ``CUT_SECONDS`` for the
     terminal events to leave, then hypercorn cancels what is left.
+
+    Args:
+        app: who answers.
+        sock: where.
+        drain: how it ends.
+        tls: what is shown to clients, as ``tls.server_context`` makes it; ``None``: plain HTTP.
+        task_status: told once connections are taken.
     """
-    config = _config(sock)
+    config = _config(sock, tls)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cut_after_drain, drain)
         await _serve(app, config, drain.stopping.wait, task_status)
@@ -132,14 +198,30 @@ async def _cut_after_drain(drain: Drain) -> None:
     drain.cut()
 
 
-def _config(sock: socket.socket) -> Config:
-    config = Config()
+class _Config(Config):
+    """Hypercorn's settings, with a context that was made, and found to be good, before anything was started."""
+
+    tls: ssl.SSLContext | None = None
+
+    @property
+    def ssl_enabled(self) -> bool:
+        return self.tls is not None
+
+    def create_ssl_context(self) -> ssl.SSLContext | None:
+        return self.tls
+
+
+def _config(sock: socket.socket, tls: ssl.SSLContext | None) -> Config:
+    config = _Config()
+    config.tls = tls
     # detached: hypercorn closes the descriptor, and a second owner would close whoever got its number next
     config.bind = [f"fd://{sock.detach()}"]
     config.backlog = BACKLOG
     config.graceful_timeout = DRAIN_SECONDS + CUT_SECONDS
-    config.keep_alive_timeout = 75
+    config.keep_alive_timeout = HEADER_SECONDS
     config.keep_alive_max_requests = 1_000_000
+    config.ssl_handshake_timeout = HANDSHAKE_SECONDS
+    config.h11_max_incomplete_size = LARGEST_HEAD
     config.include_server_header = False
     config.accesslog = None
     config.loglevel = "WARNING"

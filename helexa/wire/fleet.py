@@ -48,24 +48,95 @@ class Limit:
 
 @frozen
 class DeviceInfo:
-    """A device as found at start. ``name`` is torch's, e.g. ``cuda:0``; memory in MiB."""
+    """A device as found at start.
+
+    Attributes:
+        index: the driver's number of it; 0 for the CPU.
+        name: torch's name of it, e.g. ``cuda:0``.
+        kind: what it is, in its maker's words.
+        memory_total_mb: MiB.
+        compute_capability: of an NVIDIA GPU, e.g. ``8.9``.
+        uuid: of an NVIDIA GPU, the same in every process and after every start.
+        bus_id: where an NVIDIA GPU is plugged in, e.g. ``00000000:65:00.0``.
+        pcie_generation: the fastest that GPU and slot agree on.
+        pcie_width: lanes, likewise.
+        bandwidth: GB/s (10^9 bytes) at which its memory can be read: of a GPU computed from clock and bus width, of a
+            CPU measured. ``None``: unknown.
+    """
 
     index: int
     name: str
     kind: str
     memory_total_mb: int
     compute_capability: str | None = None
+    uuid: str | None = None
+    bus_id: str | None = None
+    pcie_generation: int | None = None
+    pcie_width: int | None = None
+    bandwidth: float | None = None
+
+
+@frozen
+class DeviceLink:
+    """How two GPUs of a host reach each other.
+
+    Attributes:
+        first: torch's name of one.
+        second: torch's name of the other, which comes later in the list of devices.
+        path: the PCIe way between them: within one ``board``, over one ``switch``, over ``switches``, over the
+            processor's ``host_bridge``, over several within a NUMA ``node``, or through the whole ``system``.
+        nvlinks: NVLink connections from one to the other, directly or through a switch; 0: none.
+        peer_access: whether one can read the other's memory, without the host's in between; ``None``: unknown.
+    """
+
+    first: str
+    second: str
+    path: str
+    nvlinks: int = 0
+    peer_access: bool | None = None
+
+
+@frozen
+class Processor:
+    """A host's CPU.
+
+    Attributes:
+        name: in its maker's words.
+        cores: physical cores; ``None``: unknown.
+        threads: hardware threads that helexa may use of them.
+        instructions: the vector and matrix instructions that inference is quick with, as Linux calls them.
+    """
+
+    name: str
+    cores: int | None
+    threads: int
+    instructions: tuple[str, ...] = ()
 
 
 @frozen
 class Discovery:
-    """What a host is. ``unavailable_reason`` says why no accelerator was found; a CPU host is a valid host."""
+    """What a host is.
+
+    Attributes:
+        hostname: its name.
+        os: kernel and release.
+        driver: version of NVIDIA's driver; ``None``: there is none that works.
+        devices: what models can be loaded on; without a GPU, the CPU.
+        unavailable_reason: what keeps GPUs of this host from being used, and how to mend it, or that it has none.
+            ``None``: nothing does. A host that has none is a healthy one.
+        cuda: the newest version of CUDA that the driver is made for, e.g. ``12.8``.
+        links: every pair of GPUs.
+        processor: the CPU, which has work to do beside GPUs too.
+    """
 
     hostname: str
     os: str
     driver: str | None
     devices: tuple[DeviceInfo, ...]
     unavailable_reason: str | None = None
+    cuda: str | None = None
+    links: tuple[DeviceLink, ...] = ()
+    processor: Processor | None = None
 
 
 @frozen
@@ -90,6 +161,23 @@ class KvCache:
 
 
 @frozen
+class Steps:
+    """What a model's engine has done since the model was loaded.
+
+    Attributes:
+        count: steps, each one forward pass over the tokens of all sequences that run.
+        seconds: what they took, sampling included.
+        tokens: tokens that they computed, of prompts and of answers.
+        new_tokens: tokens that they picked.
+    """
+
+    count: int
+    seconds: float
+    tokens: int = 0
+    new_tokens: int = 0
+
+
+@frozen
 class ModelReport:
     """One model on one node.
 
@@ -101,6 +189,7 @@ class ModelReport:
         waiting: sequences that do not yet.
         error: why it ``failed``.
         kv: its KV cache, as its worker last told; ``None`` before that.
+        steps: its engine's steps, likewise.
     """
 
     id: str
@@ -115,6 +204,7 @@ class ModelReport:
     kv: KvCache | None = None
     kv_mb: int = 0
     capacity: int = 0
+    steps: Steps | None = None
 
 
 @frozen
@@ -145,7 +235,23 @@ class Activation:
 
 @frozen
 class DeviceHealth:
-    """A device now. Memory in MiB, utilization in percent, temperature in °C, power in W; ``None`` where unknown."""
+    """A device now; ``None`` where unknown.
+
+    Attributes:
+        name: torch's name of it.
+        memory_total_mb: MiB.
+        memory_used_mb: MiB in use, by whomever.
+        utilization: percent.
+        temperature: °C.
+        power: W that it draws.
+        power_limit: W that it may draw.
+        clock: MHz of its cores.
+        memory_clock: MHz of its memory.
+        throttled: what slows it down: the ``clock_setting`` somebody made, the ``power_cap``, a hardware ``slowdown``,
+            ``sync_boost`` (the slowest of a group), ``thermal`` (the driver, to stay below its limit),
+            ``thermal_slowdown`` (the hardware, for it is too hot), the power supply's ``power_brake``, a ``display``.
+        error: why it tells no more than its name, and how to mend that; its models are in trouble.
+    """
 
     name: str
     memory_total_mb: int
@@ -153,6 +259,11 @@ class DeviceHealth:
     utilization: float | None = None
     temperature: float | None = None
     power: float | None = None
+    power_limit: float | None = None
+    clock: float | None = None
+    memory_clock: float | None = None
+    throttled: tuple[str, ...] = ()
+    error: str | None = None
 
 
 @frozen

@@ -22,7 +22,7 @@ from helexa.engine import protocol
 from helexa.engine.protocol import TokenLogprob
 from helexa.neuron.ports import ChoiceNews, End
 from helexa.wire.errors import ApiError
-from helexa.wire.fleet import KvCache, Limit, ModelReport
+from helexa.wire.fleet import KvCache, Limit, ModelReport, Steps
 from helexa.wire.sampling import SamplingParams
 
 ROOT = str(Path(protocol.__file__).parents[2])
@@ -388,7 +388,8 @@ async def test_the_process_is_told_how_much_memory_its_models_may_have(
 
 async def test_heartbeats_tell_how_busy_a_model_is(script: Callable[[str], None]) -> None:
     script(
-        SERVE + "send(Heartbeat(1, 0.0, False, [ModelLoad('m', 2, 3, 64, 10, 30, 900, 512, 4), ModelLoad('x', 1, 1)]),"
+        SERVE + "told = [ModelLoad('m', 2, 3, 64, 10, 30, 900, 512, 4, 7, 1.5, 90, 20), ModelLoad('x', 1, 1)];"
+        "send(Heartbeat(1, 0.0, False, told),"
         "Failed('r', 'upstream_error', ''), LoadFailed('y', 'never asked for')); receive(); receive()"
     )
     worker = DeviceWorker("cpu")
@@ -399,6 +400,7 @@ async def test_heartbeats_tell_how_busy_a_model_is(script: Callable[[str], None]
                 await trio.sleep(0.01)
             (report,) = worker.reports()
             assert (report.running, report.waiting, report.kv) == (2, 3, KvCache(64, 10, 30, 900, 512, 4))
+            assert report.steps == Steps(7, 1.5, 90, 20)
             nursery.cancel_scope.cancel()
 
 

@@ -61,7 +61,8 @@ async def refusal(change: Callable[[], object]) -> tuple[int, str]:
 async def test_a_new_key_is_known_before_its_maker_is_answered(keyring: Keyring) -> None:
     wanted = Wanted("ci", "team", ("audio",), ("m/*",), {"a": "b"}, 60.0)
     made = await keyring.create(wanted)
-    assert keyring.find(sha256(made.key.encode())) == Key("ci", "team", frozenset({"audio"}), ("m/*",), 160.0)
+    found = keyring.find(sha256(made.key.encode()))
+    assert found == Key("ci", "team", frozenset({"audio"}), ("m/*",), 160.0, made.record.id)
     assert keyring.records() == (made.record,)
     assert keyring.record("ci") == made.record
     assert made.record.created == 100.0
@@ -277,7 +278,8 @@ async def test_a_fleet_without_any_key_gets_one_that_may_do_everything(keyring: 
     key = await first_key(keyring)
     assert key is not None
     found = keyring.find(sha256(key.encode()))
-    assert found == Key("admin", "admin", frozenset(ALL_SCOPES))
+    assert found is not None
+    assert (found.name, found.account, found.scopes) == ("admin", "admin", frozenset(ALL_SCOPES))
     assert await first_key(keyring) is None, "and only one"
 
 

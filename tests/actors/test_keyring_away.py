@@ -1,8 +1,9 @@
 """The keyring while its database is away, slow or asked by nobody any more, and when it crashes itself."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -15,10 +16,11 @@ from structlog.testing import capture_logs
 from actors import keyring as module
 from actors.keyring import Create, Keyring, first_key
 from actors.supervisor import Supervisor
-from config import RestartPolicy
-from helexa.cortex.access.auth import sha256
-from helexa.cortex.access.keys import Record, Wanted
-from helexa.cortex.access.keystore import KeyStore, Snapshot, StoreError
+from config import Account, Budget, Cortex, RestartPolicy
+from helexa.cortex.access.auth import Key, sha256
+from helexa.cortex.access.keys import Change, Record, Wanted
+from helexa.cortex.access.keystore import KeyStore, Snapshot
+from helexa.cortex.database import StoreError
 from helexa.wire.errors import ApiError
 
 
@@ -84,6 +86,18 @@ class Away:
         self.check()
         return self.store.exchange(identity, digest, hint, now)
 
+    def alter(self, identity: str, changes: Mapping[str, Any]) -> int:
+        self.check()
+        return self.store.alter(identity, changes)
+
+    def set_account(self, name: str, budgets: Iterable[Budget]) -> int:
+        self.check()
+        return self.store.set_account(name, budgets)
+
+    def drop_account(self, name: str) -> int:
+        self.check()
+        return self.store.drop_account(name)
+
     def revoke(self, identity: str, now: float) -> int:
         self.check()
         return self.store.revoke(identity, now)
@@ -111,7 +125,14 @@ async def test_with_the_database_away_known_keys_work_and_changes_are_refused(
     made = await keyring.create(Wanted("ci"))
     away.away = True
     with capture_logs() as logs:
-        for change in (lambda: keyring.create(Wanted("b")), lambda: keyring.rotate("ci"), lambda: keyring.revoke("ci")):
+        for change in (
+            lambda: keyring.create(Wanted("b")),
+            lambda: keyring.rotate("ci"),
+            lambda: keyring.change("ci", Change({"weight": 2})),
+            lambda: keyring.revoke("ci"),
+            lambda: keyring.set_account(Account("team")),
+            lambda: keyring.drop_account("team"),
+        ):
             assert await refusal(change) == (503, "service_unavailable")
         looks = away.looks
         await until(lambda: away.looks > looks + 1)
@@ -136,6 +157,42 @@ async def test_a_start_without_the_database_serves_and_tries_again(nursery: trio
     await keyring.loaded.wait()
     assert keyring.find("0") is None
     assert keyring.records() == ()
+
+
+DECLARED = Key("static", "team", frozenset({"inference"}), id="declared/static")
+
+
+async def test_before_accounts_are_known_their_keys_are_refused_unless_told_to_serve(
+    nursery: trio.Nursery, away: Away
+) -> None:
+    """Else whoever restarts the gateway while its database is away could use more than the account's budgets."""
+    away.away = True
+    settings = [Cortex()]
+    keyring = Keyring(away, Clock(), lambda: settings[0])  # type: ignore[arg-type]
+    keyring.declare([DECLARED])
+    await nursery.start(keyring.run)
+    with pytest.raises(ApiError) as raised:
+        keyring.payer(DECLARED)
+    assert (raised.value.status, raised.value.retry_after) == (503, 2)
+    with pytest.raises(ApiError, match="cannot be looked up yet"):
+        keyring.accounts()
+    settings[0] = Cortex(database_away="serve")
+    assert keyring.payer(DECLARED).limits == ()
+    settings[0] = Cortex()
+    keyring.declare([DECLARED], [Account("team", (Budget(tokens=5),))])
+    assert [limit.cap for limit in keyring.payer(DECLARED).limits] == [5], "an account of the topology is known"
+
+
+@pytest.mark.usefixtures("quick")
+async def test_what_an_account_may_use_counts_as_soon_as_it_is_known(nursery: trio.Nursery, away: Away) -> None:
+    away.store.set_account("team", [Budget(tokens=7)])
+    away.away = True
+    keyring = Keyring(away, Clock(), lambda: Cortex(database_away="serve"))  # type: ignore[arg-type]
+    await nursery.start(keyring.run)
+    assert keyring.payer(DECLARED).limits == ()
+    away.away = False
+    await keyring.loaded.wait()
+    assert [limit.cap for limit in keyring.payer(DECLARED).limits] == [7]
 
 
 async def test_a_change_that_takes_for_ever_is_given_up(

@@ -148,10 +148,7 @@ VALUES = [
     ("[actors.tp_leader]\nrestart.max = -1", "2: actors.tp_leader.restart.max: -1 is out of range (from 0 to 1000000)"),
     (
         "[cortex]\ndatabase = 'mysql://x'",
-        (
-            '2: cortex.database: "mysql://x" is not a database URL'
-            ' ("sqlite:///" and a path, or "postgresql://" and a server)'
-        ),
+        ('2: cortex.database: is not a database URL ("sqlite:///" and a path, or "postgresql://" and a server)'),
     ),
     (
         "[cortex]\nsecret_env = 'my-secret!'",

@@ -24,6 +24,7 @@ async def gateways() -> AsyncIterator[list[Gateway]]:
     for gateway in found:
         assert in_flight(gateway.router) == 0
         assert gateway.proxy.drain._scopes == set()
+        assert (gateway.proxy.bodies.held, gateway.proxy.admission.figures().in_flight) == (0, 0)
         await gateway.proxy.pool.aclose()
 
 

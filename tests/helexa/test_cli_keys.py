@@ -1,79 +1,33 @@
 """The commands about keys, against the gateway's own routes and a real keyring: what is printed where, exit codes."""
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
-import trio
-from attrs import define, field
-from http_parts import start_app
-from structlog.testing import capture_logs
-from typer.testing import CliRunner
+from operators import Gateway, run_with, serve, told
 
-from actors.keyring import Keyring
+from config import Budget, Duration
 from helexa.cli.keys import keys_app
-from helexa.cortex.access import key_routes
 from helexa.cortex.access.auth import Key, sha256
-from helexa.cortex.access.keystore import KeyStore
-from helexa.web.quart_errors import json_app
-
-RUNNER = CliRunner()
-DECLARED = Key("static", "team", frozenset({"inference"}))
-
-
-@define(eq=False)
-class Gateway:
-    """A gateway on a thread of its own."""
-
-    keyring: Keyring
-    url: str = ""
-    asked: threading.Event = field(factory=threading.Event)
-    _stop: Any = None
-
-    def run(self) -> None:
-        trio.run(self._main)
-
-    async def _main(self) -> None:
-        app, token = json_app("keys"), trio.lowlevel.current_trio_token()
-        key_routes.add_routes(app, self.keyring)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self.keyring.run)
-            self.url = f"http://127.0.0.1:{await start_app(nursery, app)}"
-            self._stop = lambda: token.run_sync_soon(nursery.cancel_scope.cancel)
-            self.asked.set()
-
-    def stop(self) -> None:
-        self._stop()
+from helexa.cortex.ledger.rows import Sums
 
 
 @pytest.fixture
 def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
-    keyring = Keyring(KeyStore(f"sqlite:///{tmp_path}/keys.db"))
-    keyring.declare([DECLARED])
-    found = Gateway(keyring)
-    thread = threading.Thread(target=found.run)
-    thread.start()
-    assert found.asked.wait(10)
-    monkeypatch.setenv("HELEXA_URL", found.url)
-    with capture_logs():  # the gateway's, which would appear among what the commands print
-        yield found
-    found.stop()
-    thread.join(10)
+    yield from serve(tmp_path, monkeypatch)
 
 
 def run(*arguments: object) -> tuple[int, str, str]:
-    result = RUNNER.invoke(keys_app, [str(each) for each in arguments])
-    return result.exit_code, result.stdout, result.stderr
+    return run_with(keys_app, *arguments)
 
 
 def test_a_new_key_is_all_there_is_on_stdout(gateway: Gateway) -> None:
     code, out, err = run("create", "ci")
     assert code == 0
     (key,) = out.splitlines()
-    assert gateway.keyring.find(sha256(key.encode())) == Key("ci", "ci", frozenset({"inference"}))
+    identity = gateway.keyring.record("ci").id
+    assert gateway.keyring.find(sha256(key.encode())) == Key("ci", "ci", frozenset({"inference"}), id=identity)
     assert err == "This is the key 'ci'. It is not shown again: keep it now.\n"
 
 
@@ -87,6 +41,81 @@ def test_every_option_arrives(gateway: Gateway) -> None:
     assert (record.account, record.scopes, record.models) == ("team/a", ("audio", "fleet:read"), ("m/*", "x"))
     assert record.labels == {"who": "me=you", "why": "tests"}
     assert record.expires == record.created + 30 * 86_400
+    limits = ["--budget", "5000000tokens/1d", "--budget", "20usd", "--weight", "2", "--max-in-flight", "4"]
+    assert run("create", "b", *limits)[0] == 0
+    record = gateway.keyring.record("b")
+    assert record.budgets == (Budget(tokens=5_000_000, per=Duration(86_400.0)), Budget(usd=20.0))
+    assert (record.weight, record.max_in_flight) == (2, 4)
+
+
+def test_what_is_given_changes_and_all_else_stays(gateway: Gateway) -> None:
+    run("create", "ci", "--model", "m/*", "--label", "a=b", "--budget", "5usd", "--max-in-flight", "4")
+    code, out, err = run("set", "ci", "--weight", "3", "--label", "c=d", "--budget", "600requests/1m")
+    assert (code, err) == (0, "")
+    record = gateway.keyring.record("ci")
+    assert (record.models, record.labels, record.weight, record.max_in_flight) == (("m/*",), {"c": "d"}, 3, 4)
+    assert record.budgets == (Budget(requests=600, per=Duration(60.0)),)
+    rows = dict(line.strip().split(maxsplit=1) for line in out.splitlines())
+    assert (rows["weight"], rows["budgets"]) == ("3", "600 requests per 1m (0 requests spent, 600 requests left)")
+
+
+def test_none_empties_what_a_key_had(gateway: Gateway) -> None:
+    run("create", "ci", "--label", "a=b", "--budget", "5usd", "--max-in-flight", "4")
+    assert run("set", "ci", "--label", "none", "--budget", "none", "--max-in-flight", "none")[0] == 0
+    record = gateway.keyring.record("ci")
+    assert (record.labels, record.budgets, record.max_in_flight) == ({}, (), None)
+
+
+@pytest.mark.usefixtures("gateway")
+def test_a_change_of_nothing_is_wrong_usage() -> None:
+    run("create", "ci")
+    code, out, err = run("set", "ci")
+    assert (code, out) == (2, "")
+    assert "there is nothing to change" in told(err)
+
+
+def test_a_key_is_shown_with_where_its_budgets_stand(gateway: Gateway) -> None:
+    run("create", "ci", "--budget", "5000000tokens/1d", "--budget", "20usd")
+    identity = gateway.keyring.record("ci").id
+    gateway.ledger.stands = {(f"key:{identity}", "tokens"): (12_000, 500), (f"key:{identity}", "usd"): (10**9, 0)}
+    lines = [line.strip() for line in run("show", "ci")[1].splitlines()]
+    first = "5,000,000 tokens per 1d (12,000 tokens spent, 500 tokens reserved, 4,987,500 tokens left)"
+    assert f"budgets        {first}" in lines
+    assert lines[lines.index(f"budgets        {first}") + 1] == "20.00 USD (0.0010 USD spent, 20.00 USD left)"
+    gateway.ledger.away = True
+    assert "20.00 USD" in [line.strip() for line in run("show", "ci")[1].splitlines()], (
+        "of what is not known nothing is said"
+    )
+    assert "5,000,000 tokens per 1d" in run("list")[1]
+
+
+def test_usage_is_a_table_or_json(gateway: Gateway) -> None:
+    gateway.ledger.sums = (Sums("ci", "key:1", 1234, 100_000, 40, 20, 15 * 10**11), Sums("[b]", "key:2", 1))
+    code, out, err = run("usage", "--by", "account", "--since", "7d")
+    assert (code, err) == (0, "")
+    rows = [line.split() for line in out.splitlines()]
+    assert rows[0] == ["ACCOUNT", "REQUESTS", "PROMPT", "CACHED", "COMPLETION", "USD"]
+    assert rows[1] == ["ci", "1,234", "100,000", "40", "20", "1.50"]
+    assert rows[2] == ["[b]", "1", "0", "0", "0", "0.00"]
+    ((since, until, by, _),) = gateway.ledger.asked
+    assert (by, until - since) == ("account", 7 * 86_400)
+    assert orjson.loads(run("usage", "--json")[1])["usage"][1]["name"] == "[b]"
+
+
+@pytest.mark.usefixtures("gateway")
+def test_a_wrong_question_about_usage_is_one_sentence() -> None:
+    code, out, err = run("usage", "--since", "yesterday")
+    assert (code, out) == (1, "")
+    assert err.startswith("helexa: Invalid value for 'since': expected a Unix time, or how long ago")
+    code, out, err = run("usage", "--by", "day")
+    assert (code, out) == (2, "")
+    assert "'day' is not one of key, account, model, node" in told(err)
+
+
+def test_usage_that_nobody_knows_is_one_sentence(gateway: Gateway) -> None:
+    gateway.ledger.away = True
+    code, out, err = run("usage")
+    assert (code, out, err.splitlines()) == (1, "", ["helexa: away"])
 
 
 def test_never_is_a_length_of_time(gateway: Gateway) -> None:
@@ -95,19 +124,24 @@ def test_never_is_a_length_of_time(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         (["--expires", "30"], "is not a duration"),
         (["--expires", "0s"], "expired before it could be used"),
         (["--label", "x"], "write NAME=VALUE"),
         (["--label", "=x"], "write NAME=VALUE"),
         (["--scope", "root"], "'root' is not one of"),
+        (["--budget", "5"], '"5" is not a budget: write one such as 5000000tokens/1d'),
+        (["--budget", "none", "--budget", "5tokens"], "'none' stands beside budgets"),
+        (["--weight", "0"], "'--weight'"),
+        (["--max-in-flight", "0"], "'0' is not a number of requests"),
+        (["--max-in-flight", "few"], "'few' is not a number of requests"),
     ],
 )
-def test_wrong_usage_is_exit_code_two_and_asks_nobody(options: list[str], told: str) -> None:
+def test_wrong_usage_is_exit_code_two_and_asks_nobody(options: list[str], expected: str) -> None:
     code, out, err = run("create", "ci", *options, "--url", "http://127.0.0.1:9")
     assert (code, out) == (2, "")
-    assert told in " ".join(err.replace("│", " ").split())
+    assert expected in told(err)
 
 
 def test_the_list_shows_every_key_and_no_secret(gateway: Gateway) -> None:
@@ -118,8 +152,8 @@ def test_the_list_shows_every_key_and_no_secret(gateway: Gateway) -> None:
     assert (code, err) == (0, "")
     assert key not in out
     rows = [line.split() for line in out.splitlines()]
-    assert rows[0] == ["NAME", "STATE", "KEY", "ACCOUNT", "SCOPES", "MODELS", "EXPIRES", "FROM"]
-    assert rows[1] == ["static", "active", "team", "inference", "all", "never", "topology"]
+    assert rows[0] == ["NAME", "STATE", "KEY", "ACCOUNT", "SCOPES", "MODELS", "BUDGETS", "EXPIRES", "FROM"]
+    assert rows[1] == ["static", "active", "team", "inference", "all", "none", "never", "topology"]
     assert rows[2][:6] == ["ci", "active", f"…{key[-4:]}", "ci", "inference", "[x]*"]
     assert (rows[2][-1], rows[3][:2]) == ("database", ["old", "revoked"])
 
@@ -168,6 +202,9 @@ def test_json_is_the_answer_as_it_came(gateway: Gateway) -> None:
         (("create", "a b"), "Invalid value for 'name': \"a b\" is not a name"),
         (("create", "x", "--account", "a//b"), "Invalid value for 'account': \"a//b\" is not an id"),
         (("show", "nobody"), "There is no key 'nobody'."),
+        (("set", "nobody", "--weight", 2), "There is no key 'nobody'."),
+        (("set", "static", "--weight", 2), "The key 'static' is declared in the topology"),
+        (("set", "static", "--model", ""), "Invalid value for 'models': expected a list"),
         (("rotate", "nobody"), "There is no key 'nobody'."),
         (("revoke", "no body%"), "There is no key 'no body%'."),
         (("revoke", "static"), "The key 'static' is declared in the topology"),
@@ -183,7 +220,10 @@ def test_a_refusal_is_one_sentence(gateway: Gateway, arguments: tuple[str, ...],
     assert len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [("create", "x"), ("list",), ("show", "x"), ("rotate", "x"), ("revoke", "x")])
+COMMANDS = [("create", "x"), ("list",), ("show", "x"), ("rotate", "x"), ("revoke", "x"), ("set", "x", "--weight", "2")]
+
+
+@pytest.mark.parametrize("arguments", [*COMMANDS, ("usage",)])
 def test_no_fleet_is_one_sentence(arguments: tuple[str, ...]) -> None:
     code, out, err = run(*arguments, "--url", "http://127.0.0.1:9")
     assert (code, out) == (1, "")

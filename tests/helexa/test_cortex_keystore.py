@@ -1,22 +1,22 @@
 """Keys in a database: the same promises of SQLite and of a real PostgreSQL, and what each can do wrong."""
 
-import os
-import shutil
 import sqlite3
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from attrs import define, evolve
+from attrs import evolve
+from postgres import Server, serving
 
+from config import Budget
+from helexa.cortex import database
 from helexa.cortex.access import keystore
-from helexa.cortex.access.keys import Record, StoreSettingError
-from helexa.cortex.access.keystore import KeyStore, NameTakenError, NoSuchKeyError, StoreError
+from helexa.cortex.access.keys import Record
+from helexa.cortex.access.keystore import KeyStore, NameTakenError, NoSuchKeyError
+from helexa.cortex.database import StoreError, StoreSettingError
 
 RECORD = Record(
     "1",
@@ -29,57 +29,23 @@ RECORD = Record(
     "wxyz",
     1000.25,
     expires=1e12,
+    budgets=(Budget(tokens=2**63 - 1, per=86_400.0), Budget(usd=0.1), Budget(requests=0, per=1.5)),
+    weight=7,
+    max_in_flight=3,
 )
+
+
+LATER = r"^its tables of keys have schema 3 of a later helexa, and this one knows 2 at most$"
 
 
 def another(number: int, name: str) -> Record:
     return evolve(RECORD, id=str(number), hash=f"{number:064x}", name=name, created=1000.0 + number)
 
 
-def _as_nobody() -> dict[str, str]:
-    """The server refuses to be run by root."""
-    return {"user": "nobody"} if os.getuid() == 0 else {}
-
-
-@define
-class Server:
-    """A PostgreSQL that only this test run can reach: on a socket in a directory of its own."""
-
-    directory: Path
-
-    def control(self, *arguments: str) -> None:
-        options = f"-k {self.directory} -c listen_addresses= -c fsync=off"
-        command = ["pg_ctl", "-D", str(self.directory / "data"), "-l", str(self.directory / "log"), "-o", options]
-        subprocess.run([*command, "-w", *arguments], check=True, stdout=subprocess.DEVNULL, **_as_nobody())
-
-    def make(self) -> None:
-        data = str(self.directory / "data")
-        command = ["initdb", "-D", data, "-A", "trust", "-U", "helexa", "--no-sync", "-E", "UTF8", "--locale=C"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **_as_nobody())
-
-    @property
-    def url(self) -> str:
-        return f"postgresql://helexa@/postgres?host={self.directory}"
-
-
-def _missing() -> str | None:
-    if not (shutil.which("initdb") and shutil.which("pg_ctl")):
-        return "there is no PostgreSQL server on the path"
-    return None if find_spec("psycopg") else "psycopg is not installed"
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    if (reason := _missing()) is not None:
-        pytest.skip(reason)
-    with tempfile.TemporaryDirectory(prefix="helexa-pg-", ignore_cleanup_errors=True) as name:
-        if os.getuid() == 0:
-            shutil.chown(name, "nobody")
-        found = Server(Path(name))
-        found.make()
-        found.control("start")
+    with serving() as found:
         yield found
-        found.control("stop", "-m", "immediate")
 
 
 @pytest.fixture
@@ -96,21 +62,13 @@ def new_store(request: pytest.FixtureRequest, tmp_path: Path, stores: list[KeySt
     """Makes stores of one database, as several gateways would have them. It is empty at first."""
     url = f"sqlite:///{tmp_path}/keys.db"
     if request.param == "postgresql":
-        url = request.getfixturevalue("server").url
-        empty(url)
+        url = request.getfixturevalue("server").empty()
 
     def make() -> KeyStore:
         stores.append(KeyStore(url))
         return stores[-1]
 
     return make
-
-
-def empty(url: str) -> None:
-    import psycopg
-
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("DROP TABLE IF EXISTS helexa_keys, helexa_schema")
 
 
 def records(store: KeyStore) -> tuple[Record, ...]:
@@ -124,6 +82,7 @@ def test_what_is_kept_comes_back_as_it_was(new_store: Callable[[], KeyStore]) ->
     assert first.look(None) == keystore.Snapshot(0, ())
     assert first.insert(RECORD) == 1
     other = evolve(RECORD, id="0", hash="c" * 64, name="b", labels={}, models=(), expires=None, created=1.0)
+    other = evolve(other, budgets=(), weight=1, max_in_flight=None)
     assert new_store().insert(other) == 2
     assert new_store().look(0) == keystore.Snapshot(2, (other, RECORD)), "the oldest first"
 
@@ -207,7 +166,7 @@ def test_a_later_schema_is_left_alone(new_store: Callable[[], KeyStore], monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(keystore, "_MIGRATIONS", later)
         new_store().insert(RECORD)
-    with pytest.raises(StoreError, match=r"^its keys have schema 2 of a later helexa, and this one knows 1 at most$"):
+    with pytest.raises(StoreError, match=LATER):
         new_store().look(None)
 
 
@@ -236,7 +195,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(
 def test_an_error_repeats_no_values(new_store: Callable[[], KeyStore]) -> None:
     store = new_store()
     store.look(None)
-    with store._engine.begin() as connection:
+    with store._database._engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE helexa_keys")
     with pytest.raises(StoreError, match="helexa_keys") as raised:
         store.insert(RECORD)
@@ -293,7 +252,7 @@ def test_whatever_follows_is_a_path(
 def test_a_locked_database_is_waited_for_and_then_away(
     tmp_path: Path, stores: list[KeyStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keystore, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(database, "WAIT_SECONDS", 0.01)
     stores.append(KeyStore(f"sqlite:///{tmp_path}/keys.db"))
     stores[0].look(None)
     holder = sqlite3.connect(tmp_path / "keys.db", isolation_level=None)
@@ -305,10 +264,28 @@ def test_a_locked_database_is_waited_for_and_then_away(
     assert stores[0].insert(RECORD) == 1
 
 
+def test_a_journal_that_cannot_be_changed_now_is_changed_when_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite waits for other locks by itself; this one others have while they open or close the file."""
+    holder = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
+    holder.execute("CREATE TABLE t (x)")
+    holder.execute("BEGIN EXCLUSIVE")
+    connection = sqlite3.connect(tmp_path / "x.db", timeout=0)
+    with closing(holder), closing(connection):
+        monkeypatch.setattr(database, "WAIT_SECONDS", 0)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            database._keep_log(connection)
+        monkeypatch.setattr(database, "WAIT_SECONDS", 5)
+        monkeypatch.setattr(database.time, "sleep", lambda _: holder.execute("ROLLBACK"))
+        database._keep_log(connection)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 def test_a_writer_does_not_keep_readers_waiting(
     tmp_path: Path, stores: list[KeyStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keystore, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(database, "WAIT_SECONDS", 0.01)
     stores.append(KeyStore(f"sqlite:///{tmp_path}/keys.db"))
     stores[0].insert(RECORD)
     holder = sqlite3.connect(tmp_path / "keys.db", isolation_level=None)
@@ -348,8 +325,7 @@ def test_a_url_that_is_none_is_not_repeated(url: str) -> None:
 
 
 def test_a_server_that_comes_and_goes_is_a_sentence_in_between(server: Server, stores: list[KeyStore]) -> None:
-    empty(server.url)
-    stores.append(KeyStore(server.url))
+    stores.append(KeyStore(server.empty()))
     stores[0].insert(RECORD)
     server.control("stop", "-m", "immediate")
     try:
@@ -361,8 +337,7 @@ def test_a_server_that_comes_and_goes_is_a_sentence_in_between(server: Server, s
 
 
 def test_a_restart_of_the_server_is_not_noticed(server: Server, stores: list[KeyStore]) -> None:
-    empty(server.url)
-    stores.append(KeyStore(server.url))
+    stores.append(KeyStore(server.empty()))
     stores[0].insert(RECORD)
     server.control("restart", "-m", "fast")
     assert records(stores[0]) == (RECORD,)

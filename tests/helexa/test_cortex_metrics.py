@@ -6,21 +6,23 @@ from typing import Any
 
 import orjson
 import pytest
+from budget_figures import BOOKS
 from fleets import Clock, fleet_of, loaded, sighting
 from prometheus_client import Metric
 from scrapes import Watched, scraped
 
-from config import Provider
+from config import Cortex, Provider
+from helexa.cortex.exchange.admission import Admission
 from helexa.cortex.exchange.dialects import DIALECTS
 from helexa.cortex.exchange.providers import Breakers
 from helexa.cortex.routing.state import Happening
 from helexa.cortex.telemetry.metrics import MAX_CODES, OTHER, Few
+from helexa.cortex.telemetry.metrics_budgets import BudgetCollector
 from helexa.cortex.telemetry.metrics_fleet import FleetCollector
 from helexa.wire import errors
-from helexa.wire.fleet import ActorReport, KvCache
+from helexa.wire.fleet import ActorReport, KvCache, Steps
 from helexa.wire.sse import event
 
-USAGE = {"prompt_tokens": 9, "completion_tokens": 5}
 KV = KvCache(10, 5, 3, 9, 8, 1)
 KINDS = {
     "requests": "counter",
@@ -35,6 +37,7 @@ KINDS = {
     "time_to_first_token_seconds": "histogram",
     "inter_token_latency_seconds": "histogram",
     "e2e_request_latency_seconds": "histogram",
+    "event_loop_lag_seconds": "histogram",
     "prompt_tokens": "counter",
     "prompt_tokens_cached": "counter",
     "completion_tokens": "counter",
@@ -57,6 +60,10 @@ KINDS = {
     "prefix_cache_queries": "counter",
     "prefix_cache_hits": "counter",
     "num_preemptions": "counter",
+    "engine_steps": "counter",
+    "engine_step_seconds": "counter",
+    "engine_step_tokens": "counter",
+    "engine_new_tokens": "counter",
     "device_memory_total_bytes": "gauge",
     "device_memory_used_bytes": "gauge",
     "device_utilization_ratio": "gauge",
@@ -66,21 +73,37 @@ KINDS = {
     "actor_mailbox_depth": "gauge",
     "actor_running": "gauge",
     "provider_breaker_state": "gauge",
+    "admission_in_flight": "gauge",
+    "admission_waiting": "gauge",
+    "admission_turned_away": "counter",
+    "admission_waits": "counter",
+    "admission_wait_seconds": "counter",
+    "ledger_open_charges": "gauge",
+    "ledger_journal_rows": "gauge",
+    "ledger_database_up": "gauge",
+    "ledger_tokens": "counter",
+    "ledger_requests": "counter",
+    "ledger_cost_usd": "counter",
+    "budget_remaining": "gauge",
+    "budget_remaining_ratio": "gauge",
 }
 LABELS = {
     *("route", "model", "node", "status", "code", "key", "kind", "result", "reason", "provider", "state"),
-    *("device", "actor", "version", "le"),
+    *("device", "actor", "version", "le", "owner", "unit", "period"),
 }
 
 
 def gateway() -> Watched:
     """An observer of a small fleet, with everything registered that is served."""
-    fleet = fleet_of({"a": sighting(loaded(kv=KV))}, providers=(Provider("p", "openai", "http://p"),))
+    fleet = fleet_of(
+        {"a": sighting(loaded(kv=KV, steps=Steps(4, 0.5, 9, 4)))}, providers=(Provider("p", "openai", "http://p"),)
+    )
     watched = Watched(fleet)
     actors = (ActorReport("router", "running", 0, 0, None, 1.0),)
-    watched.observer.metrics.registry.register(
-        FleetCollector(lambda: watched.fleet, lambda: actors, Breakers(), Clock())
-    )
+    metrics = watched.observer.metrics
+    metrics.registry.register(FleetCollector(lambda: watched.fleet, lambda: actors, Breakers(), Clock()))
+    metrics.registry.register(BudgetCollector(Admission(Cortex).figures, lambda: BOOKS, metrics.keys))
+    metrics.loop_lag.observe(0.0)
     return watched
 
 
@@ -96,7 +119,8 @@ def use(watched: Watched, number: int = 0) -> None:
                 seen.sent("provider:p")
                 seen.fell_back()
                 seen.wrote(event({"choices": [{"text": "a"}]}), more=True)
-                seen.wrote(event({"usage": USAGE}), more=False)
+                seen.used((9, 5, 0))
+                seen.wrote(event({"choices": []}), more=False)
         with watched.observer.begin(path, "request", None) as seen:
             seen.answered(400, orjson.dumps({"error": {"code": f"code_{number}"}}))
     watched.observer.refused(f"/path-{number}", errors.invalid_api_key())

@@ -12,11 +12,11 @@ from helexa.cortex.routing.fleet import Fleet
 from helexa.cortex.routing.policy import Route
 from helexa.cortex.routing.state import NodeDown
 from helexa.cortex.telemetry.metrics_fleet import FleetCollector
-from helexa.wire.fleet import ActorReport, DeviceHealth, KvCache, ModelReport
+from helexa.wire.fleet import ActorReport, DeviceHealth, KvCache, ModelReport, Steps
 
 MIB = 2**20
 KV = KvCache(blocks_total=100, blocks_free=50, blocks_cached=30, prefix_queries=9, prefix_hits=8, preemptions=2)
-BUSY = loaded(memory_mb=10, kv_mb=4, capacity=16, running=3, waiting=2, kv=KV)
+BUSY = loaded(memory_mb=10, kv_mb=4, capacity=16, running=3, waiting=2, kv=KV, steps=Steps(40, 2.5, 900, 120))
 ACTOR = ActorReport("router", "running", 2, 5, None, 1.0)
 
 
@@ -48,6 +48,17 @@ async def test_a_loaded_model_tells_what_its_engine_told() -> None:
     assert await value(registry, "helexa_num_preemptions_total", **at) == 2
     assert await value(registry, "helexa_model_memory_bytes", **at, kind="weights") == 10 * MIB
     assert await value(registry, "helexa_model_memory_bytes", **at, kind="kv") == 4 * MIB
+
+
+async def test_a_loaded_model_tells_what_its_steps_took_and_brought() -> None:
+    registry, at = registry_of(fleet_of({"a": sighting(BUSY)})), {"node": "a", "model": "m"}
+    names = ("engine_steps", "engine_step_seconds", "engine_step_tokens", "engine_new_tokens")
+    assert [await value(registry, f"helexa_{name}_total", **at) for name in names] == [40, 2.5, 900, 120]
+
+
+async def test_an_engine_that_has_told_nothing_yet_has_no_steps() -> None:
+    registry = registry_of(fleet_of({"a": sighting(loaded())}))
+    assert (await scraped(registry))["helexa_engine_steps"].samples == []
 
 
 async def test_a_model_is_in_one_status_at_a_time() -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helexa.cortex.telemetry.metrics_usage import MAX_BYTES, code_of, has_token, of_body, of_stream
+from helexa.cortex.telemetry.metrics_usage import MAX_BYTES, code_of, has_token, of_body
 from helexa.wire.completion import Usage
-from helexa.wire.sse import DONE, event
+from helexa.wire.sse import event
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -61,10 +61,13 @@ def test_no_more_of_a_prompt_is_cached_than_there_is() -> None:
     assert of_body(orjson.dumps({"usage": usage})) == Usage(2, 4, cached_tokens=2)
 
 
+def test_ollamas_counts_have_names_of_their_own() -> None:
+    assert of_body(orjson.dumps({"prompt_eval_count": 9, "eval_count": 4})) == Usage(9, 4)
+    assert of_body(b'{"eval_count": 4}') == Usage(0, 4)  # a prompt that it had cached as a whole
+
+
 def test_what_a_model_says_is_not_taken_for_counts() -> None:
     said = '{"usage": {"prompt_tokens": 1, "completion_tokens": 1}}\n\ndata: {"usage": {"prompt_tokens": 7}}'
-    chunk = event({"choices": [{"delta": {"content": said}}]})
-    assert of_stream(chunk, [chunk]) is None
     body = orjson.dumps({"choices": [{"message": {"content": said}}], "usage": CHAT_USAGE})
     assert of_body(body) == Usage(9, 4, cached_tokens=8)
 
@@ -72,37 +75,6 @@ def test_what_a_model_says_is_not_taken_for_counts() -> None:
 def test_an_answer_too_long_to_be_read_by_the_way_is_not_read() -> None:
     body = orjson.dumps({"x": "x" * MAX_BYTES, "usage": CHAT_USAGE})
     assert of_body(body) is None
-    assert of_stream(b"data: " + body + b"\n\n", []) is None
-
-
-@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\n"])
-def test_a_chats_counts_are_in_one_of_its_last_events(end: bytes) -> None:
-    usage = (b"data: " + orjson.dumps({"choices": [], "usage": CHAT_USAGE})) + end
-    assert of_stream(golden("chat_chunk_role.sse"), [usage, DONE, b""]) == Usage(9, 4, cached_tokens=8)
-    assert of_stream(b"", [golden("chat_chunk_content.sse") + usage + DONE]) == Usage(9, 4, cached_tokens=8)
-
-
-def test_the_last_of_a_streams_counts_counts() -> None:
-    nothing = event({"choices": [{"delta": {"content": "a"}}], "usage": None})
-    growing = [event({"usage": {"prompt_tokens": 9, "completion_tokens": count}}) for count in range(9)]
-    assert of_stream(nothing, [b"".join([*growing, nothing, nothing])]) == Usage(9, 8)
-
-
-@pytest.mark.parametrize("name", ["anthropic_upstream_stream.sse", "anthropic_stream.sse", "responses_stream.sse"])
-def test_a_stream_of_named_events_is_counted_however_it_comes(name: str) -> None:
-    stream = golden(name)
-    events = [each + b"\n\n" for each in stream.split(b"\n\n") if each]
-    whole = of_stream(stream, [stream])
-    assert whole is not None
-    assert whole.completion_tokens > 0
-    assert of_stream(events[0], events[-4:]) == whole
-
-
-def test_a_message_tells_of_its_prompt_first_and_of_its_answer_last() -> None:
-    begin = event({"type": "message_start", "message": {"usage": {**MESSAGE_USAGE, "output_tokens": 1}}})
-    end = event({"type": "message_delta", "usage": {"output_tokens": 4, "input_tokens": None}})
-    assert of_stream(begin, [end, event({"type": "message_stop"})]) == Usage(9, 4, cached_tokens=6)
-    assert of_stream(begin, []) == Usage(9, 1, cached_tokens=6)
 
 
 ANNOUNCING = [
@@ -189,8 +161,7 @@ JSON = st.recursive(
 @given(JSON, st.binary(max_size=40), st.integers(0, 60))
 def test_whatever_comes_is_passed_over_or_counted(payload: object, junk: bytes, cut: int) -> None:
     body = orjson.dumps(payload)
-    pieces = [junk, event(payload)[:cut], event(payload), b'data: {"usage"' + junk]
-    for found in (of_body(body), of_body(junk + b'"usage"'), of_stream(pieces[cut % 4], pieces)):
+    for found in (of_body(body), of_body(junk + b'"usage"'), of_body(event(payload)[:cut] + b'"usage"')):
         assert found is None or min(found.prompt_tokens, found.completion_tokens, found.cached_tokens) >= 0
     has_token(junk + event(payload))
     code_of(body)

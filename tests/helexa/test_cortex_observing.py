@@ -12,13 +12,14 @@ from helexa.cortex.routing.state import Happening
 from helexa.cortex.telemetry.metrics import MAX_KEYS, OTHER
 from helexa.cortex.telemetry.observing import Observation
 from helexa.wire import errors
+from helexa.wire.meter import Totals
 from helexa.wire.sse import DONE, event
 
-USAGE = {"prompt_tokens": 9, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 8}}
-ANSWER = orjson.dumps({"choices": [{"message": {"content": "secret answer"}}], "usage": USAGE})
+USED = (9, 5, 8)
+ANSWER = orjson.dumps({"choices": [{"message": {"content": "secret answer"}}]})
 ROLE = event({"choices": [{"delta": {"role": "assistant", "content": ""}}]})
 WORD = event({"choices": [{"delta": {"content": "secret answer"}}]})
-LAST = event({"choices": [], "usage": USAGE})
+LAST = event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
 AT = {"model": "m", "node": "a"}
 
 
@@ -43,10 +44,12 @@ def placed(watched: Watched, node: str = "a", wait: float = 0.0) -> Observation:
     return seen
 
 
-def stream(watched: Watched, seen: Observation, *pieces: bytes) -> None:
+def stream(watched: Watched, seen: Observation, *pieces: bytes, used: Totals | None = USED) -> None:
     """A piece each second, and the last one at once after the one before."""
     for piece in pieces:
         watched.later(1.0)
+        if used is not None:
+            seen.used(used)
         seen.wrote(piece, more=True)
     seen.wrote(b"", more=False)
 
@@ -54,6 +57,7 @@ def stream(watched: Watched, seen: Observation, *pieces: bytes) -> None:
 async def test_an_answer_in_one_piece_is_counted_with_its_tokens(watched: Watched) -> None:
     seen = placed(watched)
     watched.later(2.0)
+    seen.used(USED)
     seen.answered(200, ANSWER)
     seen.end()
     assert await watched.value("requests_total", route=CHAT, status="200", **AT) == 1
@@ -81,7 +85,7 @@ async def test_a_stream_is_timed_to_its_first_token_and_between_them(watched: Wa
 
 async def test_a_stream_that_tells_no_counts_has_no_tokens_and_is_timed_all_the_same(watched: Watched) -> None:
     seen = placed(watched)
-    stream(watched, seen, ROLE, WORD, DONE)
+    stream(watched, seen, ROLE, WORD, DONE, used=None)
     seen.end()
     assert await watched.value("time_to_first_token_seconds_count", **AT) == 1
     assert await watched.value("inter_token_latency_seconds_count", **AT) is None
@@ -90,7 +94,7 @@ async def test_a_stream_that_tells_no_counts_has_no_tokens_and_is_timed_all_the_
 
 async def test_a_stream_of_one_token_has_nothing_between_its_tokens(watched: Watched) -> None:
     seen = placed(watched)
-    stream(watched, seen, WORD, event({"usage": {"prompt_tokens": 1, "completion_tokens": 1}}), DONE)
+    stream(watched, seen, WORD, LAST, DONE, used=(1, 1, 0))
     seen.end()
     assert await watched.value("completion_tokens_total", **AT) == 1
     assert await watched.value("inter_token_latency_seconds_count", **AT) is None
@@ -121,16 +125,36 @@ async def test_the_waits_for_several_places_add_up(watched: Watched) -> None:
     assert await watched.value("request_queue_time_seconds_sum", model="m") == 6.0
 
 
-async def test_what_a_long_stream_told_at_its_beginning_is_not_forgotten(watched: Watched) -> None:
-    begin = event({"type": "message_start", "message": {"usage": {"input_tokens": 7}}})
-    words = [event({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "a"}})] * 20
-    end = event({"type": "message_delta", "usage": {"output_tokens": 20}}) + event({"type": "message_stop"})
+async def test_what_was_used_last_is_what_counts(watched: Watched) -> None:
     seen = placed(watched)
-    stream(watched, seen, begin, *words, end)
+    for number in range(1, 21):
+        watched.later(1.0)
+        seen.used((7, number, 0))
+        seen.wrote(WORD, more=True)
     seen.end()
     assert await watched.value("prompt_tokens_total", **AT) == 7
     assert await watched.value("completion_tokens_total", **AT) == 20
-    assert await watched.value("inter_token_latency_seconds_sum", **AT) == 20.0 / 19
+
+
+async def test_the_wait_for_a_turn_is_a_wait_and_not_the_gateways_own_time(watched: Watched) -> None:
+    seen = begun(watched)
+    watched.later(4.0)
+    seen.queued(4.0)
+    watched.later(0.5)
+    seen.sent("a")
+    seen.answered(200, ANSWER)
+    seen.end()
+    assert await watched.value("gateway_overhead_seconds_sum", route=CHAT) == 0.5
+    assert await watched.value("request_queue_time_seconds_sum", model="m") == 4.0
+
+
+def test_what_is_estimated_is_marked_in_the_log(watched: Watched) -> None:
+    with capture_logs() as lines:
+        seen = placed(watched)
+        seen.used((3, 4, 0), estimated=True)
+        seen.answered(200, ANSWER)
+        seen.end()
+    assert (lines[0]["prompt_tokens"], lines[0]["completion_tokens"], lines[0]["estimated"]) == (3, 4, True)
 
 
 async def test_the_time_a_client_takes_to_send_its_request_is_its_own(watched: Watched) -> None:
@@ -256,6 +280,7 @@ async def test_ten_thousand_invented_models_make_one_series(watched: Watched) ->
 async def test_a_hundred_keys_have_a_series_each_and_all_others_share_one(watched: Watched) -> None:
     for number in range(MAX_KEYS + 20):
         seen = begun(watched, key=f"key-{number}")
+        seen.used(USED)
         seen.answered(200, ANSWER)
         seen.end()
     assert await watched.value("key_requests_total", key=f"key-{MAX_KEYS - 1}") == 1

@@ -274,7 +274,7 @@ async def test_a_stream_may_last_for_an_hour(autojump_clock: MockClock) -> None:
 
     async with trio.open_nursery() as nursery:
         gateway = gateway_to({"a": "http://a:1"})
-        gateway.proxy.pool._upstreams["http://a:1"] = Memory(nursery, slow)
+        gateway.proxy.pool._upstreams["http://a:1", True] = Memory(nursery, slow)
         started = trio.current_time()
         call = await gateway.ask()
     assert trio.current_time() - started == pytest.approx(3600)

@@ -207,9 +207,26 @@ def test_figures_tell_what_is_used_and_what_is_left(small: LoadedModel) -> None:
         bench.submit(f"r{n}", prompt(length, seed=n), greedy(3))
     assert bench.engine.figures(NAME) == ModelLoad(NAME, 0, 3, total, total, 0)
     bench.step()
-    assert bench.engine.figures(NAME) == ModelLoad(NAME, 2, 1, total, total - 3, 0, 25, 0, 0)
+    assert bench.engine.figures(NAME) == ModelLoad(NAME, 2, 1, total, total - 3, 0, 25, 0, 0, 1, 0.0, 25, 2)
     bench.run()
-    assert bench.engine.figures(NAME) == ModelLoad(NAME, 0, 0, total, total - 3, 3, 65, 0, 0)
+    assert bench.engine.figures(NAME) == ModelLoad(NAME, 0, 0, total, total - 3, 3, 65, 0, 0, 6, 0.0, 71, 9)
+
+
+def test_figures_tell_how_long_steps_take_and_not_how_long_nothing_is_to_do(small: LoadedModel) -> None:
+    times = iter(range(1_000))
+    bench = Bench.of(small, clock=lambda: next(times) / 4)  # each look at the clock is a quarter of a second later
+    bench.submit("r", prompt(5), greedy(1))
+    bench.step()
+    first = bench.engine.figures(NAME)
+    assert (first.steps, first.step_tokens, first.new_tokens) == (1, 5, 1)
+    assert first.step_seconds > 0
+    bench.step(5)
+    assert bench.engine.figures(NAME) == first
+    bench.submit("s", prompt(7), greedy(1))
+    bench.step()
+    second = bench.engine.figures(NAME)
+    assert (second.steps, second.step_tokens, second.new_tokens) == (2, 12, 2)
+    assert second.step_seconds == 2 * first.step_seconds
 
 
 def test_an_empty_engine_does_nothing(small: LoadedModel) -> None:

@@ -52,6 +52,7 @@ SAMPLING = SamplingParams(
     stop_token_ids=(1, 2),
     grammar="start: /a+/",
 )
+LOAD = ModelLoad("org/model", 2, 1, 9, 3, 4, 50, 16, 1, 8, 1.5, 64, 16)
 EXAMPLES: dict[str, Frame] = {
     "hello": Hello(1, 4711, "cuda:0", "2.13.0"),
     "load": Load("org/model", "/models/m"),
@@ -69,7 +70,7 @@ EXAMPLES: dict[str, Frame] = {
     "finished": Finished("cpu/1", "length", 20, 7),
     "finished-cached": Finished("cpu/1", "stop", 20, 7, 1, 16),
     "failed": Failed("cpu/1", "context_length_exceeded", "prompt of 0 tokens, context of 4096"),
-    "heartbeat": Heartbeat(12, 0.25, loading=True, models=[ModelLoad("org/model", 2, 1, 9, 3, 4, 50, 16, 1)]),
+    "heartbeat": Heartbeat(12, 0.25, loading=True, models=[LOAD]),
 }
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -91,6 +92,7 @@ SAMPLINGS = st.builds(
     grammar=st.none() | TEXT,
 )
 LOGPROBS = st.builds(TokenLogprob, NUMBER, st.lists(st.tuples(INTEGER, NUMBER), max_size=3))
+LOADS = st.builds(ModelLoad, TEXT, INTEGER, INTEGER, step_seconds=NUMBER)
 FRAMES: st.SearchStrategy[Frame] = st.one_of(
     st.builds(Hello, INTEGER, INTEGER, TEXT, TEXT),
     st.builds(Load, TEXT, TEXT, st.none() | INTEGER),
@@ -105,7 +107,7 @@ FRAMES: st.SearchStrategy[Frame] = st.one_of(
     ),
     st.builds(Finished, TEXT, TEXT, INTEGER, INTEGER, INTEGER, INTEGER),
     st.builds(Failed, TEXT, TEXT, TEXT),
-    st.builds(Heartbeat, INTEGER, NUMBER, st.booleans(), st.lists(st.builds(ModelLoad, TEXT, INTEGER, INTEGER))),
+    st.builds(Heartbeat, INTEGER, NUMBER, st.booleans(), st.lists(LOADS)),
 )
 
 
@@ -127,7 +129,7 @@ def test_golden_bytes(name: str) -> None:
 
 
 def test_golden_bytes_are_of_this_version() -> None:
-    assert protocol.VERSION == 2
+    assert protocol.VERSION == 3
 
 
 @given(st.lists(FRAMES, max_size=5))

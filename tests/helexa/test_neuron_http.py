@@ -115,7 +115,7 @@ def test_health(http: httpx.Client) -> None:
 
 def test_models(http: httpx.Client) -> None:
     models = {model.id: model for model in fleet.from_json(http.get("/models").content, fleet.ModelList).models}
-    assert evolve(models["q"], kv=None) == fleet.ModelReport(
+    assert evolve(models["q"], kv=None, steps=None) == fleet.ModelReport(
         "q",
         "loaded",
         "cpu",

@@ -21,12 +21,12 @@ from helexa.wire.fleet import (
     LoadRequest,
     ModelList,
     ModelReport,
+    Steps,
     Version,
 )
 
-REPORT = ModelReport(
-    "m", "loaded", "cpu", 90, Limit(512, 500, 256), ("chat", "tool_call"), 1, 2, None, KvCache(64, 10, 30, 900, 512, 3)
-)
+KV, STEPS = KvCache(64, 10, 30, 900, 512, 3), Steps(12, 0.75, 900, 60)
+REPORT = ModelReport("m", "loaded", "cpu", 90, Limit(512, 500, 256), ("chat", "tool_call"), 1, 2, None, KV, steps=STEPS)
 HEALTH = Health(
     "ok",
     1.5,

@@ -13,12 +13,13 @@ from fleets import Clock, neuron, sighting
 from http_parts import SSE_HEAD, Call, Play, Script, chunk, live, start_script
 
 from actors.router import Router
-from config import Provider, ProviderKind, Route, Topology
+from config import Account, Provider, ProviderKind, Route, Topology
 from helexa.cortex.access import keys
 from helexa.cortex.access.auth import Gate, Key
-from helexa.cortex.access.keys import Made, Record, Wanted
+from helexa.cortex.access.keys import Change, Made, Record, Wanted
 from helexa.cortex.app import make_app
 from helexa.cortex.events import EventLog
+from helexa.cortex.exchange.metering import Metering
 from helexa.cortex.exchange.proxy import Proxy
 from helexa.cortex.exchange.upstream import Pool
 from helexa.cortex.routing.state import NodeUp
@@ -78,10 +79,11 @@ def gateway_of(
     secret: str | None = None,
     environment: Mapping[str, str] | None = None,
     reports: tuple[ModelReport, ...] = LOADED,
+    metering: Metering | None = None,
 ) -> Gateway:
     """All of the topology's neurons are up and have the model `m` loaded, or what `reports` say."""
     router = Router(topology, clock=Clock())
-    gateway = Gateway(router, Proxy(router, Pool(), Drain(), secret, environment or {}))
+    gateway = Gateway(router, Proxy(router, Pool(), Drain(), secret, environment or {}, metering=metering))
     for each in topology.neurons:
         router.see(NodeUp(each.name, sighting(*reports), 100.0))
         router.on_poke(each.name, partial(gateway.poked.append, each.name))
@@ -141,8 +143,23 @@ class NoKeys:
     async def rotate(self, name: str) -> Made:
         raise keys.not_found(name)
 
+    async def change(self, name: str, _change: Change) -> Record:
+        raise keys.not_found(name)
+
     async def revoke(self, name: str) -> Record:
         raise keys.not_found(name)
+
+    def declared_accounts(self) -> tuple[Account, ...]:
+        return ()
+
+    def accounts(self) -> tuple[Account, ...]:
+        return ()
+
+    async def set_account(self, _account: Account) -> None:
+        raise keys.unchangeable()
+
+    async def drop_account(self, name: str) -> None:
+        raise keys.no_account(name)
 
 
 class NoActors:

@@ -9,8 +9,9 @@ the dictionary's own secret hash of the digest, so time tells nothing about any 
 import hashlib
 import os
 import time
-from collections.abc import Callable, Mapping
-from typing import Final, get_args
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, get_args
+from urllib.parse import unquote_to_bytes
 
 from attrs import field, frozen
 
@@ -69,7 +70,20 @@ def declared_keys(entitlements: Entitlements, env: Mapping[str, str]) -> dict[st
     Raises:
         MissingKeyError: a ``key_env`` is not set: serving without it would lock its owner out silently.
     """
-    return {_hash(key, env): Key(key.name, key.account, frozenset(key.scopes), key.models) for key in entitlements.keys}
+    return {_hash(key, env): _declared(key) for key in entitlements.keys}
+
+
+def _declared(key: DeclaredKey) -> Key:
+    return Key(
+        key.name,
+        key.account,
+        frozenset(key.scopes),
+        key.models,
+        id=f"declared/{key.name}",  # those of the database have no slash
+        budgets=key.all_budgets,
+        weight=key.weight,
+        max_in_flight=key.max_in_flight,
+    )
 
 
 def _hash(key: DeclaredKey, env: Mapping[str, str]) -> str:
@@ -169,7 +183,7 @@ _DECISIONS: Final = (
     ("/v1/embeddings", *_any_of("embeddings")),
     ("/v1/audio", *_any_of("audio")),
     ("/v1/images", *_any_of("images")),
-    ("/fleet/keys", _ADMIN, _ADMIN),
+    *((f"/fleet/{each}", _ADMIN, _ADMIN) for each in ("keys", "accounts", "usage")),
     ("/fleet", _ADMIN | {"fleet:read"}, _ADMIN),
     ("/openapi.json", *_any_of(*ALL_SCOPES)),
 )
@@ -202,11 +216,41 @@ def _expired() -> ApiError:
     return ApiError(401, "This API key has expired. Ask for a new one.", "invalid_request_error", "invalid_api_key")
 
 
-def presented_key(headers: list[tuple[bytes, bytes]]) -> bytes | None:
+def presented_by(scope: Mapping[str, Any]) -> bytes | None:
+    """The key that a request bears; ``scope`` as ASGI has it.
+
+    Browsers cannot set headers on a socket, so a socket may offer its key as a sub-protocol,
+    ``openai-insecure-api-key.KEY``, or name it in the query. A request of any other kind may not: URLs end up in logs.
+    """
+    found = presented_key(scope["headers"])
+    if found is not None or scope["type"] != "websocket":
+        return found
+    return _offered(scope.get("subprotocols", ())) or _queried(scope.get("query_string", b""))
+
+
+def presented_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     """The key a client sent as ``Authorization: Bearer`` or ``x-api-key``."""
     for name, value in headers:
         if name == b"authorization" and value[:7].lower() == b"bearer ":
             return value[7:].strip()
         if name == b"x-api-key":
             return value.strip()
+    return None
+
+
+_SUBPROTOCOL: Final = "openai-insecure-api-key."
+_QUERY: Final = (b"api_key", b"key")
+
+
+def _offered(protocols: Iterable[str]) -> bytes | None:
+    found = next((each for each in protocols if each.startswith(_SUBPROTOCOL)), "")
+    return found.removeprefix(_SUBPROTOCOL).encode("utf-8", "surrogateescape") or None
+
+
+def _queried(query: bytes) -> bytes | None:
+    """By hand: the standard library's reader raises at what is no text."""
+    for pair in query.split(b"&"):
+        name, _, value = pair.partition(b"=")
+        if name in _QUERY and value:
+            return unquote_to_bytes(value.replace(b"+", b" "))
     return None

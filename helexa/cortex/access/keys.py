@@ -1,20 +1,22 @@
-"""Keys made for a fleet: what one is, how it is asked for and shown, and who keeps them. Pure but for chance."""
+"""Keys made for a fleet and accounts they are booked to: what one is, and who keeps them. Pure but for chance."""
 
 import secrets
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
 import attrs
 from attrs import field, frozen
+from attrs.validators import optional
 
-from config import InvalidValueError
+from config import Account, Budget, InvalidValueError
 from config import validators as v
 from helexa.cortex.access import auth
 from helexa.cortex.access.auth import ALL_SCOPES, PREFIX
+from helexa.cortex.ledger.limits import Limit
+from helexa.cortex.ledger.rows import Grouping, Sums
 from helexa.wire import errors
 from helexa.wire.errors import ApiError
-from helexa.wire.fields import Fields
 
 State = Literal["active", "expired", "revoked"]
 
@@ -22,12 +24,9 @@ _ALPHABET: Final = string.ascii_letters + string.digits
 _LENGTH: Final = 40
 """Characters after the prefix: 238 bits, of which the hint below gives 24 away."""
 _HINT: Final = 4
-_MOST_MODELS: Final = 100
-_MOST_LABELS: Final = 32
-_LONGEST_LABEL: Final = 200
-_LONGEST_PATTERN: Final = 300
-_LONGEST_LIFE: Final = 100 * 365.25 * 86_400
-"""Seconds."""
+MOST_WEIGHT: Final = 1000
+MOST_IN_FLIGHT: Final = 1_000_000
+"""Both as in the topology."""
 
 
 def new_key() -> str:
@@ -56,6 +55,9 @@ class Wanted:
         models: patterns of the models it may use, with ``*`` and ``?`` as wildcards; empty: all.
         labels: whatever its owner wants to note.
         life: seconds until it expires; ``None``: it does not.
+        budgets: what it may use, each a limit of its own.
+        weight: its share when requests queue.
+        max_in_flight: requests of it that are served at a time; ``None``: as many as the fleet's keys may by default.
 
     Raises:
         InvalidValueError: a value is not what its place asks for.
@@ -67,10 +69,27 @@ class Wanted:
     models: tuple[str, ...] = field(default=(), validator=[v.each(v.pattern), v.distinct])
     labels: Mapping[str, str] = field(factory=dict)
     life: float | None = None
+    budgets: tuple[Budget, ...] = field(default=(), validator=v.distinct)
+    weight: int = field(default=1, validator=v.between(1, MOST_WEIGHT))
+    max_in_flight: int | None = field(default=None, validator=optional(v.between(1, MOST_IN_FLIGHT)))
 
     @account.default
     def _default_account(self) -> str:
         return self.name
+
+
+@frozen
+class Change:
+    """What is to be different about a key.
+
+    Attributes:
+        values: by the names of a ``Record``'s attributes, of those that ``CHANGEABLE`` lists.
+    """
+
+    values: Mapping[str, Any]
+
+
+CHANGEABLE: Final = ("scopes", "models", "labels", "budgets", "weight", "max_in_flight")
 
 
 @frozen
@@ -86,6 +105,7 @@ class Record:
         rotated: Unix time of the last exchange; ``None``: it is the first key.
         expires: Unix time; ``None``: never.
         revoked: Unix time; ``None``: it is not.
+        budgets: see ``Wanted``, as for those that follow.
     """
 
     id: str
@@ -100,10 +120,23 @@ class Record:
     rotated: float | None = None
     expires: float | None = None
     revoked: float | None = None
+    budgets: tuple[Budget, ...] = ()
+    weight: int = 1
+    max_in_flight: int | None = None
 
     def key(self) -> auth.Key:
         """What the gate has to know of it."""
-        return auth.Key(self.name, self.account, frozenset(self.scopes), self.models, self.expires)
+        return auth.Key(
+            self.name,
+            self.account,
+            frozenset(self.scopes),
+            self.models,
+            self.expires,
+            self.id,
+            self.budgets,
+            self.weight,
+            self.max_in_flight,
+        )
 
     def state(self, now: float) -> State:
         """What it is good for; ``now`` as a Unix time."""
@@ -125,12 +158,8 @@ class Made:
     key: str = field(repr=False)
 
 
-class StoreSettingError(Exception):
-    """``cortex.database`` names nothing that keys can be kept in, whatever is waited for; the message says why."""
-
-
 class Keys(Protocol):
-    """Who keeps the keys. Every method may raise ``ApiError``: 503 while they cannot be read or changed."""
+    """Who keeps keys and accounts. Every method may raise ``ApiError``: 503 while they cannot be read or changed."""
 
     def records(self) -> tuple[Record, ...]:
         """All that were ever made, the oldest first."""
@@ -147,8 +176,45 @@ class Keys(Protocol):
     async def rotate(self, name: str) -> Made:
         """Exchange one for another that is good for the same; the old one is good for nothing from then on."""
 
+    async def change(self, name: str, change: Change) -> Record:
+        """Have one be good for something else from now on. 409 if it is revoked."""
+
     async def revoke(self, name: str) -> Record:
         """Have one be good for nothing from now on; again is fine."""
+
+    def declared_accounts(self) -> tuple[Account, ...]:
+        """The topology's accounts, which cannot be changed here, and stand in the way of those kept here."""
+
+    def accounts(self) -> tuple[Account, ...]:
+        """Those kept here."""
+
+    async def set_account(self, account: Account) -> None:
+        """Keep the budgets of an account, in the place of those it had."""
+
+    async def drop_account(self, name: str) -> None:
+        """Forget the budgets of an account. 404 if none are kept here."""
+
+
+class Spending(Protocol):
+    """Who knows what was used. Every method may raise ``ApiError``: 503 while the database does not answer."""
+
+    async def spending(self, limits: Sequence[Limit]) -> Sequence[tuple[Limit, int, int]]:
+        """What counts against each limit, and what is set aside for requests that are served now; in its unit."""
+
+    async def usage(self, since: float, until: float, by: Grouping, most: int) -> Sequence[Sums]:
+        """What was used from one Unix time up to another, the dearest first; ``most`` of them at most."""
+
+
+class NoLedger:
+    """Implements ``Spending`` where nobody keeps a ledger."""
+
+    async def spending(self, _limits: Sequence[Limit]) -> Sequence[tuple[Limit, int, int]]:
+        """Nothing is known."""
+        return ()
+
+    async def usage(self, _since: float, _until: float, _by: Grouping, _most: int) -> Sequence[Sums]:
+        """Nothing was noted."""
+        return ()
 
 
 def record_of(wanted: Wanted, key: str, identity: str, now: float) -> Record:
@@ -164,88 +230,10 @@ def record_of(wanted: Wanted, key: str, identity: str, now: float) -> Record:
         hint_of(key),
         now,
         expires=None if wanted.life is None else now + wanted.life,
+        budgets=wanted.budgets,
+        weight=wanted.weight,
+        max_in_flight=wanted.max_in_flight,
     )
-
-
-_KNOWN: Final = ("name", "account", "scopes", "models", "labels", "expires_in")
-
-
-def read_wanted(fields: Fields) -> Wanted:
-    """The key that a request asks for.
-
-    What is not known is refused: a slip in ``models`` would otherwise make a key for all of them.
-
-    Raises:
-        ApiError: 400, naming the field.
-    """
-    for name in fields.data:
-        if name not in _KNOWN:
-            raise ApiError(400, f"Unknown parameter: '{name}'.", "invalid_request_error", "unknown_parameter", name)
-    given: dict[str, Any] = {"name": fields.text("name"), **_optional(fields)}
-    try:
-        return Wanted(**given)
-    except InvalidValueError as error:
-        field_name, *index = error.at
-        param = f"{field_name}{''.join(f'[{each}]' for each in index)}"
-        raise errors.invalid_value(param, str(error)) from None
-
-
-def _optional(fields: Fields) -> dict[str, Any]:
-    """Those fields that are there, so that the defaults are said once."""
-    found: dict[str, Any] = {"life": fields.positive("expires_in", _LONGEST_LIFE, None)}
-    if fields.has("account"):
-        found["account"] = fields.text("account")
-    if fields.has("scopes"):
-        found["scopes"] = tuple(fields.texts("scopes", len(ALL_SCOPES), _LONGEST_LABEL))
-    if fields.has("models"):
-        found["models"] = tuple(fields.texts("models", _MOST_MODELS, _LONGEST_PATTERN))
-    if fields.has("labels"):
-        found["labels"] = _labels(fields)
-    return found
-
-
-def _labels(fields: Fields) -> dict[str, str]:
-    labels = fields.mapping("labels")
-    if len(labels) > _MOST_LABELS or not all(_is_label(part) for pair in labels.items() for part in pair):
-        expected = f"at most {_MOST_LABELS} names with texts, each of 1 to {_LONGEST_LABEL} printable characters"
-        raise fields.wrong("labels", expected)
-    return dict(labels)
-
-
-def _is_label(part: object) -> bool:
-    return isinstance(part, str) and 0 < len(part) <= _LONGEST_LABEL and part.isprintable()
-
-
-def shown(record: Record, now: float) -> dict[str, Any]:
-    """A key as answers show it; times as Unix times."""
-    return {
-        "name": record.name,
-        "state": record.state(now),
-        "source": "database",
-        "account": record.account,
-        "scopes": list(record.scopes),
-        "models": list(record.models),
-        "labels": dict(record.labels),
-        "hint": record.hint,
-        "created": record.created,
-        "rotated": record.rotated,
-        "expires": record.expires,
-        "revoked": record.revoked,
-    }
-
-
-def shown_declared(key: auth.Key) -> dict[str, Any]:
-    """The same of a key of the topology, of which less is known."""
-    return {
-        "name": key.name,
-        "state": "active",
-        "source": "topology",
-        "account": key.account,
-        "scopes": sorted(key.scopes),
-        "models": list(key.models),
-        "labels": {},
-        **dict.fromkeys(("hint", "created", "rotated", "expires", "revoked")),
-    }
 
 
 def not_found(name: str) -> ApiError:
@@ -267,6 +255,17 @@ def is_over(record: Record, state: State) -> ApiError:
     """The key is good for nothing, and so would be what it is exchanged for."""
     advice = "make a new one" if state == "revoked" else "revoke it and make a new one"
     return _conflict(f"The key '{record.name}' is {state}: {advice}.", f"key_{state}")
+
+
+def no_account(name: str) -> ApiError:
+    """Nothing is known of an account of that name."""
+    return ApiError(404, f"There is no account '{name}'.", "invalid_request_error", "account_not_found")
+
+
+def account_is_declared(name: str) -> ApiError:
+    """The account is the topology's."""
+    message = f"The account '{name}' is declared in the topology; it can only be changed there."
+    return _conflict(message, "account_declared")
 
 
 def _conflict(message: str, code: str) -> ApiError:

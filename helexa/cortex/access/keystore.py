@@ -1,30 +1,21 @@
-"""Where keys are kept: a file of SQLite's, or PostgreSQL for several gateways together.
+"""Where keys are kept, and the budgets of accounts: tables of the gateway's database.
 
-Everything here blocks, so it is called in threads, one call at a time. No statement contains what clients sent: values
-go beside it, and are shown in no error.
+Everything here blocks, so it is called in threads, one call at a time.
 
 Every change adds one to a revision, in the same transaction, so that other gateways find out by reading one number.
 """
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
 import sqlalchemy as sa
 from attrs import evolve, frozen
-from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
-from helexa.cortex.access.keys import Record, StoreSettingError
-
-WAIT_SECONDS: Final = 5
-"""For a connection, for a lock, for a statement."""
-_SQLITE: Final = "sqlite:///"
-_COMPONENT: Final = "keys"
-_LOCK: Final = 0x68656C657861
-"""The advisory lock of whoever brings a PostgreSQL database up to date; any number that others do not use."""
+from config import Account, Budget
+from helexa.cortex.access.keys import Record
+from helexa.cortex.database import Component, Database, StoreError, schema
 
 _MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
@@ -36,17 +27,20 @@ _MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         ),
         "CREATE UNIQUE INDEX helexa_keys_name ON helexa_keys (name) WHERE revoked IS NULL",
     ),
+    (
+        "ALTER TABLE helexa_keys ADD COLUMN budgets TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE helexa_keys ADD COLUMN weight INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE helexa_keys ADD COLUMN max_in_flight INTEGER",
+        "CREATE TABLE helexa_accounts (name TEXT PRIMARY KEY, budgets TEXT NOT NULL)",
+    ),
 )
-"""Each brings the schema to the next version. What was released is never edited: databases out there have had it."""
+"""What was released is never edited: databases out there have had it."""
 
 _keys: Final = sa.table("helexa_keys", *(sa.column(each.name) for each in Record.__attrs_attrs__))
-_schema: Final = sa.table("helexa_schema", *map(sa.column, ("component", "version", "revision")))
-_TEXTS: Final = ("scopes", "models", "labels")
+_accounts: Final = sa.table("helexa_accounts", sa.column("name"), sa.column("budgets"))
+_TEXTS: Final = ("scopes", "models", "labels", "budgets")
 """Columns of JSON."""
-
-
-class StoreError(Exception):
-    """The database cannot be read or changed now; the message says why, on one line."""
+_ALTERABLE: Final = frozenset({*_TEXTS, "weight", "max_in_flight"})
 
 
 class NameTakenError(Exception):
@@ -57,16 +51,27 @@ class NoSuchKeyError(Exception):
     """There is no such key, or it is revoked."""
 
 
+class NoSuchAccountError(Exception):
+    """No budgets are kept for an account of that name."""
+
+
 @frozen
 class Snapshot:
-    """All keys at one time, the oldest first."""
+    """All that is kept at one time.
+
+    Attributes:
+        revision: of the database.
+        records: all keys, the oldest first.
+        accounts: those that have budgets, by name.
+    """
 
     revision: int
     records: tuple[Record, ...]
+    accounts: tuple[Account, ...] = ()
 
 
 class KeyStore:
-    """Keys in one database. Connections are made when they are needed and kept until ``close``.
+    """Keys and accounts in one database. Connections are made when they are needed and kept until ``close``.
 
     Args:
         url: ``cortex.database`` of a topology.
@@ -76,29 +81,27 @@ class KeyStore:
     """
 
     def __init__(self, url: str) -> None:
-        self._path = _path(url) if url.startswith(_SQLITE) else None
-        self._engine = _postgres(url) if self._path is None else _sqlite(self._path)
-        self._reading = self._engine.execution_options(helexa_reading=True)
-        self._ready = False
+        self._component = Component("keys", _MIGRATIONS)
+        self._database = Database(url, self._component)
 
     def close(self) -> None:
         """Give the connections back. The store can be used again; the schema is then looked at anew."""
-        self._ready = False
-        self._engine.dispose()
+        self._database.close()
 
     def look(self, known: int | None) -> Snapshot | None:
-        """All keys, or ``None`` if there was no change since a revision.
+        """All there is, or ``None`` if there was no change since a revision.
 
         Raises:
             StoreError: as every method here.
         """
-        with self._transaction(self._reading) as connection:
-            revision = connection.execute(sa.select(_schema.c.revision).where(_ours())).scalar_one()
+        with self._database.transaction(reading=True) as connection:
+            revision = connection.execute(sa.select(schema.c.revision).where(self._component.row)).scalar_one()
             if revision == known:
                 return None
-            # Rowid or not, what was made first comes first. Rows may be newer than the revision: then it is read again.
-            rows = connection.execute(sa.select(_keys).order_by(_keys.c.created, _keys.c.id))
-            return Snapshot(revision, tuple(map(_record, rows.mappings())))
+            # Rowid or not, what was made first comes first
+            rows = connection.execute(sa.select(_keys).order_by(_keys.c.created, _keys.c.id)).mappings()
+            accounts = connection.execute(sa.select(_accounts).order_by(_accounts.c.name)).mappings()
+            return Snapshot(revision, tuple(map(_record, rows)), tuple(map(_account, accounts)))
 
     def insert(self, record: Record) -> int:
         """Keep a new key; the revision that has it.
@@ -106,12 +109,12 @@ class KeyStore:
         Raises:
             NameTakenError: nothing was changed.
         """
-        with self._transaction(self._engine) as connection:
+        with self._database.transaction() as connection:
             try:
                 connection.execute(sa.insert(_keys).values(_row(record)))
             except IntegrityError:
                 raise NameTakenError from None
-            return _next_revision(connection)
+            return self._next_revision(connection)
 
     def exchange(self, identity: str, digest: str, hint: str, now: float) -> int:
         """Put another key in the place of one; the revision that has it.
@@ -125,7 +128,21 @@ class KeyStore:
         Raises:
             NoSuchKeyError: nothing was changed.
         """
-        return self._change(identity, hash=digest, hint=hint, rotated=now)
+        return self._change(identity, {"hash": digest, "hint": hint, "rotated": now})
+
+    def alter(self, identity: str, changes: Mapping[str, Any]) -> int:
+        """Change what a key is good for; the revision that has it.
+
+        Args:
+            identity: the ``id`` of a key that is not revoked.
+            changes: of a record's ``scopes``, ``models``, ``labels``, ``budgets``, ``weight`` and ``max_in_flight``
+                those that change, with their new values: two gateways may change two of them at a time.
+
+        Raises:
+            NoSuchKeyError: nothing was changed.
+        """
+        assert changes.keys() <= _ALTERABLE, changes.keys()
+        return self._change(identity, _columns(changes))
 
     def revoke(self, identity: str, now: float) -> int:
         """Note that a key is good for nothing from ``now`` on, a Unix time; the revision that has it.
@@ -133,147 +150,72 @@ class KeyStore:
         Raises:
             NoSuchKeyError: nothing was changed.
         """
-        return self._change(identity, revoked=now)
+        return self._change(identity, {"revoked": now})
 
-    def _change(self, identity: str, **values: Any) -> int:
-        with self._transaction(self._engine) as connection:
+    def set_account(self, name: str, budgets: Iterable[Budget]) -> int:
+        """Keep the budgets of an account in place of those that it had; the revision that has them."""
+        with self._database.transaction() as connection:
+            revision = self._next_revision(connection)  # first: its lock keeps others from the same name
+            connection.execute(sa.delete(_accounts).where(_accounts.c.name == name))
+            connection.execute(sa.insert(_accounts).values(name=name, **_columns({"budgets": tuple(budgets)})))
+            return revision
+
+    def drop_account(self, name: str) -> int:
+        """Forget the budgets of an account; the revision that has them no more.
+
+        Raises:
+            NoSuchAccountError: nothing was changed.
+        """
+        with self._database.transaction() as connection:
+            if connection.execute(sa.delete(_accounts).where(_accounts.c.name == name)).rowcount != 1:
+                raise NoSuchAccountError
+            return self._next_revision(connection)
+
+    def _change(self, identity: str, values: Mapping[str, Any]) -> int:
+        with self._database.transaction() as connection:
             meant = sa.and_(_keys.c.id == identity, _keys.c.revoked.is_(None))
-            if connection.execute(sa.update(_keys).where(meant).values(values)).rowcount != 1:
+            if connection.execute(sa.update(_keys).where(meant).values(**values)).rowcount != 1:
                 raise NoSuchKeyError
-            return _next_revision(connection)
+            return self._next_revision(connection)
 
-    @contextmanager
-    def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
-        """One transaction, on a schema that is up to date; committed when nothing is raised."""
-        ready, self._ready = self._ready, False  # after an error it may be another database that answers
-        try:
-            if not ready:
-                self._bring_up_to_date()
-            with engine.begin() as connection:
-                yield connection
-            self._ready = True
-        except SQLAlchemyError as error:
-            raise StoreError(_why(error)) from error
-        except OSError as error:
-            raise StoreError(f"{self._path}: {(error.strerror or str(error)).lower()}") from error
-
-    def _bring_up_to_date(self) -> None:
-        if self._path is not None:
-            _make_file(self._path)
-        with self._engine.begin() as connection:
-            _migrate(connection)
-
-
-def _migrate(connection: sa.Connection) -> None:
-    """Whoever comes first does it; the others wait, and find it done."""
-    if connection.dialect.name == "postgresql":  # on SQLite the transaction itself is the lock
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-    connection.execute(
-        sa.text(
-            "CREATE TABLE IF NOT EXISTS helexa_schema"
-            " (component TEXT PRIMARY KEY, version INTEGER NOT NULL, revision BIGINT NOT NULL)"
-        )
-    )
-    version = connection.execute(sa.select(_schema.c.version).where(_ours())).scalar()
-    if version is None:
-        version = 0
-        connection.execute(sa.insert(_schema).values(component=_COMPONENT, version=0, revision=0))
-    _run(connection, version)
-
-
-def _run(connection: sa.Connection, version: int) -> None:
-    if version > len(_MIGRATIONS):
-        raise StoreError(
-            f"its keys have schema {version} of a later helexa, and this one knows {len(_MIGRATIONS)} at most"
-        )
-    for statement in (each for migration in _MIGRATIONS[version:] for each in migration):
-        connection.execute(sa.text(statement))
-    connection.execute(sa.update(_schema).where(_ours()).values(version=len(_MIGRATIONS)))
-
-
-def _ours() -> sa.ColumnElement[bool]:
-    return _schema.c.component == _COMPONENT
-
-
-def _next_revision(connection: sa.Connection) -> int:
-    """Its row is locked until the commit, so that changes become visible in the order of their revisions."""
-    connection.execute(sa.update(_schema).where(_ours()).values(revision=_schema.c.revision + 1))
-    return int(connection.execute(sa.select(_schema.c.revision).where(_ours())).scalar_one())
+    def _next_revision(self, connection: sa.Connection) -> int:
+        """Its row is locked until the commit, so that changes become visible in the order of their revisions."""
+        ours, revision = self._component.row, schema.c.revision
+        connection.execute(sa.update(schema).where(ours).values(revision=revision + 1))
+        return int(connection.execute(sa.select(revision).where(ours)).scalar_one())
 
 
 def _row(record: Record) -> dict[str, Any]:
-    row = {column.name: getattr(record, column.name) for column in _keys.c}
-    return row | {name: orjson.dumps(row[name]).decode() for name in _TEXTS}
+    return _columns({column.name: getattr(record, column.name) for column in _keys.c})
+
+
+def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: orjson.dumps(_plain(value)).decode() if name in _TEXTS else value for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Something that JSON knows: a budget is what it limits and the seconds that it does so over."""
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return {value.unit: getattr(value, value.unit), "per": value.per} if isinstance(value, Budget) else value
 
 
 def _record(row: sa.RowMapping) -> Record:
     found = Record(**row)
     try:
-        scopes, models, labels = (orjson.loads(row[name]) for name in _TEXTS)
-        return evolve(found, scopes=tuple(scopes), models=tuple(models), labels=dict(labels))
+        scopes, models, labels = (orjson.loads(row[name]) for name in ("scopes", "models", "labels"))
+        budgets = _budgets(row["budgets"])
+        return evolve(found, scopes=tuple(scopes), models=tuple(models), labels=dict(labels), budgets=budgets)
     except (TypeError, ValueError) as error:  # somebody's hand
         raise StoreError(f"the row of the key '{found.name}' is not as helexa writes it") from error
 
 
-def _why(error: SQLAlchemyError) -> str:
-    """What the driver said, on one line: without the statement, and without the values that it was about."""
-    origin = getattr(error, "orig", None) or error
-    return f"{type(origin).__name__}: {' '.join(str(origin).split())}"
-
-
-def _path(url: str) -> Path:
-    """All that follows is the path. SQLAlchemy would read settings in it, and ``:memory:`` as no file."""
+def _account(row: sa.RowMapping) -> Account:
     try:
-        return Path(url.removeprefix(_SQLITE)).expanduser().absolute()
-    except RuntimeError:
-        raise StoreSettingError(f"cortex.database: the '~' of {url} leads to no home directory.") from None
+        return Account(row["name"], _budgets(row["budgets"]))
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"the row of the account '{row['name']}' is not as helexa writes it") from error
 
 
-def _make_file(path: Path) -> None:
-    """For the owner alone, from the first moment on: SQLite gives its other files the modes of this one."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-
-
-def _sqlite(path: Path) -> sa.Engine:
-    url = sa.URL.create("sqlite", database=str(path))
-    # isolation_level: the driver would begin transactions only when something is written, and none around DDL
-    arguments = {"timeout": WAIT_SECONDS, "isolation_level": None, "check_same_thread": False}
-    engine = sa.create_engine(url, connect_args=arguments, hide_parameters=True)
-
-    @sa.event.listens_for(engine, "connect")
-    def connected(connection: Any, _record: object) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")  # readers and the writer do not wait for each other
-
-    @sa.event.listens_for(engine, "begin")
-    def begun(connection: sa.Connection) -> None:
-        # IMMEDIATE: a transaction that has read may fail to begin writing, however long it would wait
-        reading = connection.get_execution_options().get("helexa_reading")
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _postgres(url: str) -> sa.Engine:
-    wrong = StoreSettingError("cortex.database is not the URL of a PostgreSQL server.")  # it may hold a password
-    try:
-        parsed = sa.make_url(url).set(drivername="postgresql+psycopg")
-        arguments = {"connect_timeout": WAIT_SECONDS, "tcp_user_timeout": WAIT_SECONDS * 1000}
-        given = {name: value for name, value in arguments.items() if name not in parsed.query}
-        engine = sa.create_engine(parsed, connect_args=given, pool_pre_ping=True, hide_parameters=True)
-    except ModuleNotFoundError:
-        raise StoreSettingError(
-            "cortex.database: PostgreSQL needs a driver. Install it with: pip install 'helexa[postgres]'"
-        ) from None
-    except (ArgumentError, NoSuchModuleError, ValueError):
-        raise wrong from None
-    sa.event.listen(engine, "connect", _bound_statements)
-    return engine
-
-
-def _bound_statements(connection: Any, _record: object) -> None:
-    """Not as an option of the connection: there are poolers that refuse those."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SET statement_timeout = {WAIT_SECONDS * 1000}")
-    connection.commit()
+def _budgets(text: str) -> tuple[Budget, ...]:
+    return tuple(Budget(**each) for each in orjson.loads(text))

@@ -1,16 +1,20 @@
 """The one answer to a client's request, and the headers that tell what became of it."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from urllib.parse import quote
 
 from attrs import frozen
 
 from helexa.cortex.exchange.dialects import Dialect, id_headers
+from helexa.cortex.exchange.metering import Tab
 from helexa.cortex.exchange.relays import Relay
 from helexa.cortex.telemetry.observing import Observation
+from helexa.cortex.telemetry.tracing import NO_TRACE, Trace
 from helexa.web.asgi import EventStream, Headers, send_body
 from helexa.web.server import Send
 from helexa.wire.errors import ApiError
+from helexa.wire.meter import Totals
 
 LOCAL_ROUTE = "local"
 """What ``x-helexa-route`` says where a node of the fleet was asked."""
@@ -37,11 +41,24 @@ class Answer(EventStream):
         warnings: what was passed over on the way there.
         ended: whether the client has its answer.
         seen: the request as it is counted and logged.
+        trace: follows it.
+        tab: what it may use; ``None``: nobody books it.
+        totals: tokens that it will have used with the next write; ``None``: there is nothing to count yet.
+        estimated: whether those are an estimate.
+
+    Args:
+        limits: the headers that tell of its key's budgets, when the answer begins.
     """
 
-    def __init__(self, send: Send, dialect: Dialect, request_id: str, seen: Observation) -> None:
+    def __init__(
+        self, send: Send, dialect: Dialect, request_id: str, seen: Observation, limits: Callable[[], Headers] = list
+    ) -> None:
         super().__init__(send)
         self.seen = seen
+        self.trace: Trace = NO_TRACE
+        self.tab: Tab | None = None
+        self.totals: Totals | None = None
+        self.estimated = False
         self.relay: Relay | None = None
         self.attempts = 0
         self.node: str | None = None
@@ -50,6 +67,7 @@ class Answer(EventStream):
         self.ended = False
         self._dialect = dialect
         self._request_id = request_id
+        self._limits = limits
         self._whole_send = send
 
     def headers(self) -> Headers:
@@ -61,18 +79,29 @@ class Answer(EventStream):
         if self.route is not None:
             found.append((b"x-helexa-route", _value(self.route)))
         found += [(b"warning", b'299 helexa "%b"' % _quoted(each)) for each in self.warnings]
-        return found
+        return found + self._limits()
 
     async def _write(self, data: bytes, *, more: bool) -> None:
         if not self.started:
             self._headers = self.headers()
         self.ended = not more
+        self._book()
         self.seen.wrote(data, more=more)
         await super()._write(data, more=more)
+
+    def _book(self) -> None:
+        """Before a write, so that nothing is delivered that is not booked, whenever this process may be killed."""
+        if self.totals is not None:
+            self.seen.used(self.totals, estimated=self.estimated)
+            if self.tab is not None:
+                self.tab.deliver(self.totals)
 
     async def whole(self, plain: Plain) -> None:
         """Send an answer in one piece."""
         self.ended = True
+        self._book()
+        if self.tab is not None:  # before the headers, which tell what is left
+            self.tab.settle()
         self.seen.answered(plain.status, plain.body)
         await send_body(self._whole_send, plain.status, plain.body, [*plain.headers, *self.headers()])
 

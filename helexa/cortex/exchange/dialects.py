@@ -75,13 +75,19 @@ class Asked:
     name: str
     request_id: str
     strip_billing: bool = True
-    _chat: Translated | None = field(default=None, init=False)
+    _chat: Translated | None = None
     _amended: Translated | None = field(default=None, init=False)
 
     @property
     def stream(self) -> bool:
         """Whether a stream is asked for."""
         return self.body.get("stream") is True
+
+    @property
+    def asks_usage(self) -> bool:
+        """Whether a chat's or a completion's stream is to tell what it has used."""
+        options = self.body.get("stream_options")
+        return isinstance(options, dict) and options.get("include_usage") is True
 
     @property
     def chat(self) -> Translated:
@@ -93,6 +99,10 @@ class Asked:
         if self._chat is None:
             self._chat = self.dialect.to_chat(self.body, self.strip_billing)
         return self._chat
+
+    def showing(self, chat: Translated) -> "Asked":
+        """The same request with another chat in place of what it is translated to."""
+        return evolve(self, chat=chat)
 
     @property
     def amended(self) -> Translated:
@@ -113,9 +123,14 @@ def _same(body: Json, _strip: bool) -> Translated:  # noqa: FBT001 - one of a fa
 def _with_usage(body: Json, _strip: bool) -> Translated:  # noqa: FBT001 - one of a family of callables
     if body.get("stream") is not True:
         return Translated(body)
+    return Translated(with_usage(body))
+
+
+def with_usage(body: Json) -> Json:
+    """A chat or completion whose stream tells what it has used."""
     options = body.get("stream_options")
     given = options if isinstance(options, dict) else {}
-    return Translated({**body, "stream_options": {**given, "include_usage": True}})
+    return {**body, "stream_options": {**given, "include_usage": True}}
 
 
 def _body(error: ApiError, _request_id: str) -> bytes:

@@ -28,6 +28,7 @@ _SLOW = frozenset({408, 504})
 _FULL = frozenset({503, 529})
 _TOO_MANY = 429
 _LATER_SECONDS = 5
+_SECRETS = (b"authorization", b"x-api-key")
 
 Lookup = Callable[[bytes], bytes | None]
 
@@ -69,6 +70,7 @@ class Failed(Exception):  # noqa: N818 - an outcome that the loop over targets h
         again: whether another try at the same target may mend it.
         sick: whether it speaks against the target's health.
         wait: seconds that the target asks to wait.
+        quotes: whether the answer is in the target's words, which may repeat what it was asked.
     """
 
     answer: Plain | ApiError
@@ -78,9 +80,12 @@ class Failed(Exception):  # noqa: N818 - an outcome that the loop over targets h
     again: bool = False
     sick: bool = True
     wait: float | None = None
+    quotes: bool = False
 
     def __str__(self) -> str:
-        return str(self.answer) if isinstance(self.answer, ApiError) else f"status {self.status}"
+        """For logs: nothing of what was asked."""
+        in_our_words = isinstance(self.answer, ApiError) and not self.quotes
+        return str(self.answer) if in_our_words else f"status {self.status}"
 
 
 def broken(target: Target, error: Exception) -> Failed:
@@ -96,8 +101,10 @@ def broken(target: Target, error: Exception) -> Failed:
 
 def told(target: Target, error: ApiError) -> Failed | ApiError:
     """An error in place of a stream's first event; as it is, where it is about the request itself."""
-    mendable = _is_mendable(target, error.status)
-    return Failed(error, error.status, again=True, sick=error.status != _TOO_MANY) if mendable else error
+    error = evolve(error, message=_scrubbed(target, error.message.encode()).decode())
+    if not _is_mendable(target, error.status):
+        return error
+    return Failed(error, error.status, again=True, sick=error.status != _TOO_MANY, quotes=True)
 
 
 def refused(target: Target, way: Way, status: int, header: Lookup, body: bytes) -> Failed | Plain | ApiError:
@@ -109,15 +116,24 @@ def refused(target: Target, way: Way, status: int, header: Lookup, body: bytes) 
     if (reason := _NOT_LET_IN.get(status)) is not None:
         return Failed(errors.upstream_error(_sentence(target, reason)), status, sick=False)
     wait = retry.asked_wait(header, time())
-    answer = _answer(way, status, header, body, wait)
+    answer = _answer(way, status, header, _scrubbed(target, body), wait)
     if _is_mendable(target, status):
         sick = status != _TOO_MANY
-        return Failed(answer or _in_our_words(target, status, wait), status, again=True, sick=sick, wait=wait)
+        told_by = answer or _in_our_words(target, status, wait)
+        return Failed(told_by, status, again=True, sick=sick, wait=wait, quotes=answer is not None)
     if answer is None:
         return Failed(_in_our_words(target, status, wait), status, sick=False)
     if target.local and _is_unloaded(status, body):
         return Failed(answer, status, unloaded=True)
     return answer
+
+
+def _scrubbed(target: Target, text: bytes) -> bytes:
+    """What a target says, without what it was asked with: there are servers whose errors repeat it."""
+    for name, value in target.headers:
+        if name in _SECRETS and (secret := value.removeprefix(b"Bearer ")):
+            text = text.replace(secret, b"***")
+    return text
 
 
 def _is_mendable(target: Target, status: int) -> bool:

@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 from config import Provider
 from helexa.cortex.exchange import chats, dialects
 from helexa.cortex.exchange.dialects import Asked, Dialect
-from helexa.cortex.exchange.relays import Relay, Rewritten, Translating, Verbatim, unreadable
+from helexa.cortex.exchange.relays import Relay, Rewritten, Translating, Verbatim, unreadable, without_usage
 from helexa.wire import errors
 from helexa.wire.anthropic import upstream as anthropic
 from helexa.wire.dialect import ChunkReader, Json, Reply, read_object
@@ -21,6 +21,7 @@ from helexa.wire.responses.ids import new_id
 
 _BAD_GATEWAY = 502
 _ANSWER = "its answer is"
+_BAD_REQUEST, _UNPROCESSABLE = 400, 422
 _MALFORMED = (TypeError, KeyError, AttributeError, IndexError)
 _OURS = ("chat_template_kwargs", "top_k", "min_p", "repetition_penalty")
 """Parameters of chats that a translation may write and that OpenAI itself refuses as unknown."""
@@ -38,6 +39,9 @@ class Kind:
         to_completion: its whole answer as a completion, given the model's name.
         reader: reads its streams, given the model's name.
         error_from: its error envelope as our error.
+        tells_usage: whether its streams of chats and completions tell what they have used if they are asked to, and
+            only then.
+        fetches: whether it fetches pictures that a chat names by their address; else they have to be brought.
     """
 
     name: str
@@ -47,6 +51,8 @@ class Kind:
     to_completion: Callable[[Json, str], Json]
     reader: Callable[[str], ChunkReader]
     error_from: Callable[[int, bytes], ApiError | None]
+    tells_usage: bool = False
+    fetches: bool = True
 
 
 def _standard(chat: Json) -> Json:
@@ -96,6 +102,7 @@ OPENAI = Kind(
     to_completion=_completion,
     reader=lambda _: chats.ChatReader(),
     error_from=chats.error_from,
+    tells_usage=True,
 )
 
 OPENAI_RESPONSES = evolve(OPENAI, verbatim={**OPENAI.verbatim, dialects.RESPONSES: "/responses"})
@@ -118,6 +125,7 @@ OLLAMA = Kind(
     to_completion=ollama.to_completion,
     reader=ollama.OllamaReader,
     error_from=ollama.error_from,
+    fetches=False,
 )
 
 
@@ -128,8 +136,21 @@ def kind_of(provider: Provider) -> Kind:
     return ANTHROPIC if provider.kind == "anthropic" else OLLAMA
 
 
+def untold(kind: Kind) -> Kind:
+    """The same for a server that does not know how to be asked what its streams have used."""
+    return evolve(kind, tells_usage=False, from_chat=lambda chat: _without_options(kind.from_chat(chat)))
+
+
+def _without_options(chat: Json) -> Json:
+    return {key: value for key, value in chat.items() if key != "stream_options"}
+
+
 class Way(Protocol):
     """From a client's request to a server's and back."""
+
+    @property
+    def kind(self) -> Kind:
+        """What the server speaks."""
 
     @property
     def path(self) -> str:
@@ -169,6 +190,9 @@ class Way(Protocol):
     def refusal(self, status: int, data: bytes) -> bytes | ApiError | None:
         """An error for the client, as it is or as ours; ``None``: the data tells of none."""
 
+    def refuses_usage(self, asked: Asked, status: int, data: bytes) -> bool:
+        """Whether an error is about nothing but that a stream's usage was asked for, and not by the client."""
+
 
 def way(dialect: Dialect, kind: Kind) -> Way | None:
     """How to get from one to the other; ``None``: there is no way."""
@@ -186,6 +210,11 @@ class Same:
     kind: Kind
     path: str
 
+    def _adds_usage(self, asked: Asked) -> bool:
+        """Whether the stream's usage is asked for although the client has not."""
+        named = self.dialect.path in (dialects.CHAT, dialects.COMPLETIONS)
+        return self.kind.tells_usage and named and asked.stream and not asked.asks_usage
+
     @property
     def _changes_ids(self) -> bool:
         """Whether answers have ids that their clients come back with."""
@@ -198,14 +227,17 @@ class Same:
     def body(self, asked: Asked, model: str, *, as_checked: bool) -> bytes:
         """See ``Way``."""
         chat = asked.amended.chat
+        if self._adds_usage(asked):
+            return written({**dialects.with_usage(chat), "model": model})
         if chat is asked.body and model == asked.name and not as_checked:
             return asked.raw
         return written({**chat, "model": model})
 
     def relay(self, asked: Asked) -> Relay:
         """See ``Way``."""
-        del asked
         plain = Verbatim(self.dialect.marks, self.dialect.read_error, self.dialect.end_with_error)
+        if self._adds_usage(asked):
+            return Rewritten(plain, without_usage)
         return Rewritten(plain, passthrough.IdRewriter(new_id("resp")).push) if self._changes_ids else plain
 
     def whole(self, asked: Asked, data: bytes) -> bytes:
@@ -228,6 +260,10 @@ class Same:
         except ValueError:
             return None
         return data if native else self.kind.error_from(status, data)
+
+    def refuses_usage(self, asked: Asked, status: int, data: bytes) -> bool:
+        """See ``Way``."""
+        return self._adds_usage(asked) and _names_options(status, data)
 
 
 @frozen
@@ -265,6 +301,14 @@ class Changed:
     def refusal(self, status: int, data: bytes) -> bytes | ApiError | None:
         """See ``Way``."""
         return self.kind.error_from(status, data)
+
+    def refuses_usage(self, asked: Asked, status: int, data: bytes) -> bool:
+        """See ``Way``."""
+        return self.kind.tells_usage and asked.stream and _names_options(status, data)
+
+
+def _names_options(status: int, data: bytes) -> bool:
+    return status in (_BAD_REQUEST, _UNPROCESSABLE) and (b"stream_options" in data or b"include_usage" in data)
 
 
 def _reply(asked: Asked) -> Reply:

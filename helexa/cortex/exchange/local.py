@@ -5,9 +5,10 @@ from attrs import define, field, frozen
 
 from helexa.cortex.exchange import kinds
 from helexa.cortex.exchange.answer import LOCAL_ROUTE, Answer, Plain
-from helexa.cortex.exchange.attempt import Attempt
+from helexa.cortex.exchange.attempt import Attempt, OverdrawnError
 from helexa.cortex.exchange.dialects import CHAT, COMPLETIONS, COUNT_TOKENS, Asked
 from helexa.cortex.exchange.failures import Failed, Target
+from helexa.cortex.exchange.metering import cost_of
 from helexa.cortex.exchange.prefixes import prefixes
 from helexa.cortex.exchange.upstream import PATIENCE, Pool
 from helexa.cortex.ports import Grant, Routes
@@ -22,12 +23,13 @@ from helexa.cortex.routing.policy import (
 )
 from helexa.cortex.routing.policy import Route as Place
 from helexa.web.asgi import Headers
+from helexa.wire import errors, meter, tenant
 from helexa.wire import secret as secrets
-from helexa.wire import tenant
 from helexa.wire.errors import ApiError
 
 _log = structlog.get_logger()
 _UNAVAILABLE = 503
+_BASICS: Headers = [(b"content-type", b"application/json"), (meter.HEADER, meter.ON)]
 
 
 @frozen
@@ -60,7 +62,7 @@ class Local:
 
     routes: Routes
     pool: Pool
-    secret: str | None
+    secret: str | None = field(repr=False)
     asked: Asked
     answer: Answer
     key_name: str | None
@@ -105,7 +107,7 @@ class Local:
             self._twice |= {place.node}
         self.answer.route = LOCAL_ROUTE
         try:
-            await self._attempt(place).run(self.pool)
+            await self._afford(place)
         except Failed as failed:
             self._avoid |= {place.node}
             return self._learn(place, failed)
@@ -115,20 +117,49 @@ class Local:
             raise
         return False
 
+    async def _afford(self, place: Place) -> None:
+        """Ask a node; and once more with a larger allowance if it finds the prompt longer than was thought possible.
+
+        Raises:
+            Failed: nothing was sent to the client.
+            ApiError: its budget does not suffice; or see ``Attempt.run``.
+        """
+        try:
+            await self._attempt(place).run(self.pool)
+        except OverdrawnError as found:
+            await self._enlarge(place, found.prompt)
+            try:
+                await self._attempt(place).run(self.pool)
+            except OverdrawnError:
+                raise self._refusal(place) from None
+
+    async def _enlarge(self, place: Place, prompt: int) -> None:
+        if self.answer.tab is None:
+            raise self._refusal(place)
+        await self.answer.tab.enlarge(prompt)
+
+    def _refusal(self, place: Place) -> ApiError:
+        """Whose budget it is only we know; a node that finds one wanting where there is none is broken."""
+        tab = self.answer.tab
+        detail = f"The node '{place.node}' refused this request for a budget that it has not."
+        return errors.upstream_error(detail) if tab is None else tab.refusal()
+
     def _attempt(self, place: Place) -> Attempt:
         kind = kinds.TOKENIZER if self.asked.dialect.path == COUNT_TOKENS else kinds.NEURON
         way = kinds.way(self.asked.dialect, kind)
         assert way is not None  # a node answers every dialect
         title = f"node '{place.node}'"
         target = Target(place.node, title, place.endpoint, place.model, self._headers(), PATIENCE, local=True)
-        return Attempt(target, way, self.asked, self.answer)
+        return Attempt(target, way, self.asked, self.answer, cost_of(self.routes.fleet(), place.model))
 
     def _headers(self) -> Headers:
-        headers = [(b"content-type", b"application/json"), (b"x-request-id", self.asked.request_id.encode())]
+        headers = [*_BASICS, (b"x-request-id", self.asked.request_id.encode())]
         if self.secret is not None:
             headers.append(secrets.header(self.secret))
         if self.key_name is not None:
             headers.append((tenant.HEADER, tenant.write(self.key_name)))
+        if self.answer.tab is not None and (allowance := self.answer.tab.allowance) is not None:
+            headers.append((meter.BUDGET, meter.write_allowance(allowance)))
         return headers
 
     def _learn(self, place: Place, failed: Failed) -> bool:

@@ -6,16 +6,18 @@ from re import compile as pattern
 
 import structlog
 import trio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from config import Provider, Topology
 from helexa.cortex.exchange import kinds, outside, retry
 from helexa.cortex.exchange.answer import LOCAL_ROUTE, Answer, Plain
-from helexa.cortex.exchange.attempt import Attempt
+from helexa.cortex.exchange.attempt import Attempt, UsageRefusedError
 from helexa.cortex.exchange.breaker import Breaker
 from helexa.cortex.exchange.dialects import Asked
 from helexa.cortex.exchange.failures import Failed, Target
+from helexa.cortex.exchange.kinds import Kind
 from helexa.cortex.exchange.local import Unanswered
+from helexa.cortex.exchange.media import Pictures
 from helexa.cortex.exchange.outside import Denied, Outside
 from helexa.cortex.exchange.upstream import Patience, Pool
 from helexa.web.asgi import Headers
@@ -51,6 +53,23 @@ class Breakers:
         return {provider.name: self.of(provider).state(now) for provider in providers}
 
 
+@frozen
+class Quirks:
+    """What providers have shown not to know, as long as this process lives or they are moved in the topology."""
+
+    _untold: set[tuple[str, str]] = field(factory=set)
+
+    def kind_of(self, provider: Provider) -> Kind:
+        """What a provider speaks."""
+        found = kinds.kind_of(provider)
+        return kinds.untold(found) if (provider.name, provider.base_url) in self._untold else found
+
+    def refused_usage(self, provider: Provider) -> None:
+        """It took being asked what its streams have used for an error."""
+        _log.info("provider.tells_no_usage", provider=provider.name)
+        self._untold.add((provider.name, provider.base_url))
+
+
 @define(eq=False)
 class Providers:
     """One request's walk along a route.
@@ -59,6 +78,8 @@ class Providers:
         pool: connections.
         environment: where the keys are.
         breakers: the providers' health.
+        quirks: what they do not know.
+        pictures: fetches what they do not fetch themselves.
         asked: the request.
         answer: what the client gets.
         handed_on: the client's headers that are a provider's who speaks its dialect.
@@ -68,6 +89,8 @@ class Providers:
     pool: Pool
     environment: Mapping[str, str]
     breakers: Breakers
+    quirks: Quirks
+    pictures: Pictures
     asked: Asked
     answer: Answer
     handed_on: Headers
@@ -76,30 +99,55 @@ class Providers:
     _unasked: ApiError | None = field(default=None, init=False)
 
     async def run(self, topology: Topology, unanswered: Unanswered) -> None:
-        """Answer the request, if only with what the fleet has said."""
+        """Answer the request, if only with what the fleet has said.
+
+        Raises:
+            ApiError: the topology forbids to ask anybody; or the client's budget does not suffice for all that it has
+                asked for, and nobody outside would keep to less.
+        """
         found = None if unanswered.soon else outside.targets(topology, self.asked.name)
         if isinstance(found, Denied) and not unanswered.known:
             raise outside.not_permitted(found)
         if unanswered.known:
             self.answer.route = LOCAL_ROUTE
         if isinstance(found, Outside):
+            self._check_budget()
             self.answer.route = found.route.pattern
             if unanswered.known:
                 self.answer.seen.fell_back()
-            if await self._walk(found):
+            if await self._walk(topology, found):
                 return
         reasons = (self._last, unanswered.answer if unanswered.known else None, self._unasked, unanswered.answer)
         await self.answer.give(next(each for each in reasons if each is not None))
 
-    async def _walk(self, found: Outside) -> bool:
+    async def _walk(self, topology: Topology, found: Outside) -> bool:
         """Whether a provider has answered."""
         for provider in found.providers:
-            target, way = self._target(provider, found), kinds.way(self.asked.dialect, kinds.kind_of(provider))
-            if way is None:
-                self._unasked = errors.unsupported("model", f"provider '{provider.name}' has nothing like this route")
-            elif target is not None and await self._ask(provider, Attempt(target, way, self.asked, self.answer)):
+            try:
+                answered = await self._one(topology, provider, found)
+            except UsageRefusedError:
+                self.quirks.refused_usage(provider)
+                answered = await self._one(topology, provider, found)
+            if answered:
                 return True
         return False
+
+    def _check_budget(self) -> None:
+        if self.answer.tab is not None and not self.answer.tab.charge.full:
+            raise self.answer.tab.refusal()
+
+    async def _one(self, topology: Topology, provider: Provider, found: Outside) -> bool:
+        """Whether this provider has answered."""
+        target, way = self._target(provider, found), kinds.way(self.asked.dialect, self.quirks.kind_of(provider))
+        if way is None:
+            self._unasked = errors.unsupported("model", f"provider '{provider.name}' has nothing like this route")
+        if way is None or target is None:
+            return False
+        attempt = Attempt(target, way, self.asked, self.answer, found.route.cost)
+        if way.kind.fetches:
+            return await self._ask(provider, attempt)
+        async with self.pictures.brought(self.asked.chat, topology.cortex) as chat:
+            return await self._ask(provider, evolve(attempt, asked=self.asked.showing(chat)))
 
     def _target(self, provider: Provider, found: Outside) -> Target | None:
         try:

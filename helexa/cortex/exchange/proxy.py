@@ -1,26 +1,35 @@
 """From a client's request to an answer: the fleet's nodes first, then the providers of the route that matches.
 
-A request's life here: body read, model found in it, a place granted, sent on, the answer passed through, the place
-given back; whatever fails before the answer's first byte is tried elsewhere. Streams are never buffered.
+A request's life here: body read, model found in it, its turn waited for, its budget set aside, a place granted, sent
+on, the answer passed through and booked, the place given back; whatever fails before the answer's first byte is tried
+elsewhere. Streams are never buffered.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from re import compile as pattern
 from uuid import uuid4
 
 from attrs import Factory, field, frozen
 
+from config import Topology
 from helexa.cortex.access.auth import KEY, Key, check_model
 from helexa.cortex.exchange import dialects
+from helexa.cortex.exchange.admission import Admission
 from helexa.cortex.exchange.answer import Answer
 from helexa.cortex.exchange.dialects import Asked
 from helexa.cortex.exchange.local import Local
-from helexa.cortex.exchange.providers import Breakers, Providers
+from helexa.cortex.exchange.media import Pictures
+from helexa.cortex.exchange.metering import Metering
+from helexa.cortex.exchange.providers import Breakers, Providers, Quirks
+from helexa.cortex.exchange.sizes import check_size
 from helexa.cortex.exchange.upstream import Pool
 from helexa.cortex.ports import Routes
 from helexa.cortex.telemetry.observing import Observation, Observer
-from helexa.web.asgi import Ending, header, one_end, read_body, run_while_connected
+from helexa.cortex.telemetry.tracing import Passing, Tracing
+from helexa.web.asgi import Ending, Headers, header, one_end, run_while_connected
+from helexa.web.bodies import Bodies
 from helexa.web.server import Drain, Receive, Scope, Send
 from helexa.wire import errors
 from helexa.wire.fields import Fields, parse_object
@@ -41,45 +50,95 @@ class Proxy:
         secret: the fleet secret sent to neurons, if there is one.
         environment: where the providers' keys are.
         breakers: the providers' health.
+        quirks: what they do not know.
+        metering: sets aside and books what requests use; ``None``: nobody does.
+        pictures: fetches those that chats name by their address, for providers that do not.
+        tracing: follows requests from service to service.
         observer: counts, times and logs.
+        admission: whose turn it is.
+        bodies: the requests' bodies.
     """
 
     routes: Routes
     pool: Pool
     drain: Drain
-    secret: str | None = None
+    secret: str | None = field(default=None, repr=False)
     environment: Mapping[str, str] = field(factory=lambda: os.environ, repr=False)
     breakers: Breakers = field(factory=Breakers)
+    quirks: Quirks = field(factory=Quirks)
+    metering: Metering | None = None
+    pictures: Pictures = field(factory=Pictures)
+    tracing: Tracing = field(factory=Passing)
     observer: Observer = Factory(lambda proxy: Observer(proxy.routes.fleet, dialects.DIALECTS), takes_self=True)
+    admission: Admission = Factory(lambda proxy: _admission(proxy.routes), takes_self=True)
+    bodies: Bodies = Factory(lambda proxy: Bodies(lambda: _topology(proxy.routes).cortex.limits), takes_self=True)
 
     async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, whatever happens: an answer, or one error in its place."""
-        with self.observer.begin(path, request_id_of(scope), key_name(scope)) as seen:
-            answer = Answer(send, dialects.DIALECTS[path], seen.request_id, seen)
-            async with one_end(answer, "proxy.fault", request_id=seen.request_id):
-                asked = await self._read(scope, receive, seen)
-                ending = await run_while_connected(lambda: self._run(asked, answer, scope), receive, self.drain)
-                if ending is Ending.CUT:
-                    raise errors.shutting_down()
+        request_id = request_id_of(scope)
+        trace = self.tracing.begin(scope, path, request_id)
+        seen = self.observer.begin(path, request_id, key_name(scope))
+        try:
+            with seen:
+                answer = Answer(send, dialects.DIALECTS[path], request_id, seen, self._limits(scope.get(KEY)))
+                answer.trace = trace
+                await self._answer(answer, scope, receive)
+        finally:
+            trace.end(seen)
 
-    async def _read(self, scope: Scope, receive: Receive, seen: Observation) -> Asked:
-        raw = await read_body(scope, receive)
+    async def _answer(self, answer: Answer, scope: Scope, receive: Receive) -> None:
+        fault = one_end(answer, "proxy.fault", request_id=answer.seen.request_id)
+        async with fault, self.bodies.read(scope, receive) as raw:
+            asked = self._read(raw, answer.seen)
+            ending = await run_while_connected(lambda: self._run(asked, answer, scope), receive, self.drain)
+            if ending is Ending.CUT:
+                raise errors.shutting_down()
+
+    def _limits(self, key: Key | None) -> Callable[[], Headers]:
+        return list if self.metering is None or key is None else partial(self.metering.headers, key)
+
+    def _read(self, raw: bytes, seen: Observation) -> Asked:
         body = parse_object(raw)
-        strip = self.routes.fleet().topology.cortex.strip_billing
+        cortex = _topology(self.routes).cortex
         name = Fields(body).text("model")
         seen.read(name)
-        return Asked(dialects.DIALECTS[seen.route], raw, body, name, seen.request_id, strip)
+        check_size(body, cortex.limits)
+        return Asked(dialects.DIALECTS[seen.route], raw, body, name, seen.request_id, cortex.strip_billing)
 
     async def _run(self, asked: Asked, answer: Answer, scope: Scope) -> None:
+        """Let it in, and set aside what it may use until it has ended."""
+        key: Key | None = scope.get(KEY)
+        check_model(key, asked.name, _topology(self.routes).aliases)
+        async with self.admission.place(key) as place:
+            answer.seen.queued(place.waited)
+            if self.metering is not None and key is not None:
+                answer.tab = await self.metering.open(key, asked, self.routes.fleet())
+            try:
+                await self._serve(asked, answer, scope)
+            finally:
+                if answer.tab is not None:
+                    answer.tab.settle()
+                    answer.tab = None  # what is written from here on is an error, and costs nothing
+
+    async def _serve(self, asked: Asked, answer: Answer, scope: Scope) -> None:
         """Ask the fleet, then whom the topology names outside of it."""
-        key = scope.get(KEY)
-        check_model(key, asked.name, self.routes.fleet().topology.aliases)
+        key: Key | None = scope.get(KEY)
         local = Local(self.routes, self.pool, self.secret, asked, answer, key_name(scope))
         refusal = await local.run()
         if refusal is not None:
             limited = key is not None and bool(key.models)
-            outside = Providers(self.pool, self.environment, self.breakers, asked, answer, handed_on(scope), limited)
-            await outside.run(self.routes.fleet().topology, refusal)
+            known = self.environment, self.breakers, self.quirks, self.pictures
+            outside = Providers(self.pool, *known, asked, answer, handed_on(scope), limited)
+            await outside.run(_topology(self.routes), refusal)
+
+
+def _topology(routes: Routes) -> Topology:
+    return routes.fleet().topology
+
+
+def _admission(routes: Routes) -> Admission:
+    """As the topology in force has it."""
+    return Admission(lambda: _topology(routes).cortex, lambda: _topology(routes).entitlements.max_in_flight)
 
 
 def key_name(scope: Scope) -> str | None:

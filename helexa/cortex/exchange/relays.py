@@ -4,8 +4,10 @@ Either way only whole events leave, so that an error event can follow whatever w
 """
 
 from collections.abc import Callable
+from re import compile as pattern
 from typing import Protocol
 
+import orjson
 import structlog
 from attrs import define, field, frozen
 
@@ -14,6 +16,8 @@ from helexa.wire.errors import ApiError
 from helexa.wire.sse import EventCutter
 
 _log = structlog.get_logger()
+_NO_CHOICES = pattern(rb'"choices": ?\[ ?\]')
+_EVENT = pattern(rb"(?s:.*?\n\r?\n|.+)")
 _MALFORMED = (TypeError, KeyError, AttributeError, IndexError)
 
 
@@ -146,6 +150,23 @@ class Rewritten:
     def fail(self, error: ApiError) -> bytes:
         """An error event."""
         return self.inner.fail(error)
+
+
+def without_usage(events: bytes) -> bytes:
+    """Whole events of a chat or completion without the one that tells its usage and nothing else."""
+    if _NO_CHOICES.search(events) is None:
+        return events
+    return b"".join(each for each in _EVENT.findall(events) if not _tells_usage_alone(each))
+
+
+def _tells_usage_alone(event: bytes) -> bool:
+    if _NO_CHOICES.search(event) is None or not event.startswith(b"data:"):
+        return False
+    try:
+        found = orjson.loads(event[len(b"data:") :])
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(found, dict) and found.get("choices") == [] and isinstance(found.get("usage"), dict)
 
 
 @define(eq=False)

@@ -16,6 +16,8 @@ import httptools
 import trio
 from attrs import define, field, frozen
 
+from helexa.web.tls import distrust
+
 CONNECT_SECONDS = 5.0
 MAX_IDLE = 64
 _RECEIVE_BYTES = 65_536
@@ -143,13 +145,21 @@ class Response:
 
 
 class Upstream:
-    """Keep-alive connections to one origin; makes as many as there are requests, keeps ``MAX_IDLE``."""
+    """Keep-alive connections to one origin; makes as many as there are requests, keeps ``MAX_IDLE``.
 
-    def __init__(self, origin: str) -> None:
+    Args:
+        origin: scheme, host and port.
+        trusted: whose certificates are taken, where the scheme asks for one; ``None``: whom the system trusts.
+
+    Raises:
+        ValueError: that is no http or https URL.
+    """
+
+    def __init__(self, origin: str, trusted: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(origin)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"'{origin}' is not an http or https URL")
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._tls = (trusted or _system_trust()) if parts.scheme == "https" else None
         self._host = parts.hostname
         self._port = parts.port or (443 if self._tls else 80)
         self._authority = parts.netloc.rpartition("@")[2].encode()
@@ -201,7 +211,7 @@ class Upstream:
         except trio.TooSlowError as error:
             raise ConnectError(f"no connection within {CONNECT_SECONDS:g} s") from error
         except (OSError, trio.BrokenResourceError) as error:
-            raise ConnectError(f"no connection: {error}") from error
+            raise ConnectError(f"no connection: {_reason(error)}") from error
 
     async def _secured(self, stream: trio.SocketStream) -> trio.abc.Stream:
         if self._tls is None:
@@ -213,6 +223,20 @@ class Upstream:
             await trio.aclose_forcefully(stream)
             raise
         return secured
+
+
+@lru_cache(maxsize=1)
+def _system_trust() -> ssl.SSLContext:
+    """Made once: reading all that the system trusts takes longer than many requests."""
+    return ssl.create_default_context()
+
+
+def _reason(error: Exception) -> str:
+    """Why there is no connection. What went wrong with TLS is only told by the cause of trio's own error."""
+    if (why := distrust(error)) is not None:
+        return why
+    cause = error.__cause__
+    return f"no TLS: {cause.reason or cause}" if isinstance(cause, ssl.SSLError) else str(error) or "it broke off"
 
 
 class _StaleError(Exception):
@@ -316,15 +340,22 @@ def split_url(url: str) -> tuple[str, str]:
 
 @frozen
 class Pool:
-    """One ``Upstream`` per origin, made when first asked for."""
+    """One ``Upstream`` per origin, made when first asked for.
 
-    _upstreams: dict[str, Upstream] = field(factory=dict)
+    Attributes:
+        trusted: whose certificates this fleet's nodes may show. Nobody else may show them: who vouches for the fleet
+            does not thereby vouch for a provider.
+    """
 
-    def to(self, origin: str) -> Upstream:
-        """The upstream of that origin, as ``split_url`` gives it."""
-        if origin not in self._upstreams:
-            self._upstreams[origin] = Upstream(origin)
-        return self._upstreams[origin]
+    trusted: ssl.SSLContext | None = None
+    _upstreams: dict[tuple[str, bool], Upstream] = field(factory=dict)
+
+    def to(self, origin: str, *, local: bool = False) -> Upstream:
+        """The upstream of that origin, as ``split_url`` gives it; ``local``: it is a node of this fleet."""
+        found = self._upstreams.get((origin, local))
+        if found is None:
+            found = self._upstreams[origin, local] = Upstream(origin, self.trusted if local else None)
+        return found
 
     async def aclose(self) -> None:
         """Close every idle connection."""

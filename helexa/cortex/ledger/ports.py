@@ -58,6 +58,9 @@ class Charge(Protocol):
     def refusal(self) -> ApiError:
         """Why it cannot be served with what was set aside."""
 
+    def abandon(self) -> None:
+        """Whoever it was sent to has not served it: give all of it back, and count nothing. It is over then."""
+
     def settle(self) -> None:
         """Book what was delivered, and give back the rest. Later calls have no effect."""
 

@@ -7,7 +7,7 @@ from typing import Final
 from quart import Response
 from quart_trio import QuartTrio
 
-from helexa.cortex.openapi import chat, dialects, fleet
+from helexa.cortex.openapi import chat, dialects, fleet, keys
 from helexa.cortex.openapi.parts import EVENTS, TEXT, Schema, in_header, in_path, in_query, operation, ref
 from helexa.web.quart_errors import json_response
 from helexa.wire import sse
@@ -15,8 +15,6 @@ from helexa.wire import sse
 PATH: Final = "/openapi.json"
 _MODEL: Final = in_path("model", "A model's id, slashes and all, or an alias.")
 _READ: Final = ("401", "403")
-_KEY_NAME: Final = in_path("name", "A key's name.")
-_KEY_ERRORS: Final = ("400", "401", "403", "404", "409", "503")
 _ADMIN: Final = ("400", "401", "403", "404", "413", "502", "503")
 
 
@@ -93,12 +91,7 @@ def _fleet() -> Schema:
         "/fleet/actors": {"get": actors},
         "/fleet/events": {"get": _events()},
         "/fleet/plan": {"post": _plan()},
-        "/fleet/keys": {"get": _keys_listed(), "post": _key_made("createKey", "Make a key", "KeyRequest")},
-        "/fleet/keys/{name}": {
-            "get": _key("showKey", "What is known of a key"),
-            "delete": _key("revokeKey", "Have a key be refused from now on"),
-        },
-        "/fleet/keys/{name}/rotate": {"post": _key_made("rotateKey", "Exchange a key; the old one is refused at once")},
+        **keys.paths(),
         "/fleet/models/{model}/load": {
             "post": _move("loadModel", "Load a model and wait until it serves", "Place", "Loaded")
         },
@@ -122,21 +115,6 @@ def _move(name: str, summary: str, request: str, answer: str) -> Schema:
         errors=_ADMIN,
         parameters=[_MODEL],
     )
-
-
-def _keys_listed() -> Schema:
-    return operation("listKeys", "Every key, and none of their secrets", ref("Keys"), tag="Keys", errors=_KEY_ERRORS)
-
-
-def _key(name: str, summary: str) -> Schema:
-    return operation(name, summary, ref("Key"), tag="Keys", errors=_KEY_ERRORS, parameters=[_KEY_NAME])
-
-
-def _key_made(name: str, summary: str, request: str | None = None) -> Schema:
-    """A key is in the answer this once."""
-    body = None if request is None else ref(request)
-    parameters = [_KEY_NAME] if request is None else []
-    return operation(name, summary, ref("NewKey"), tag="Keys", body=body, errors=_KEY_ERRORS, parameters=parameters)
 
 
 def _events() -> Schema:

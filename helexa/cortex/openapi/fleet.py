@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from helexa.cortex.access.auth import ALL_SCOPES
+from helexa.cortex.openapi import keys
 from helexa.cortex.openapi.parts import (
     ANYTHING,
     COUNT,
@@ -18,22 +18,6 @@ from helexa.cortex.openapi.parts import (
 )
 
 _STATUS = one_of("loaded", "unloaded", "loading", "recovering", "failed")
-
-_KEY: Final = table(
-    ["name", "state", "source", "account", "scopes", "models", "labels"],
-    name=TEXT,
-    state=one_of("active", "expired", "revoked"),
-    source=one_of("database", "topology"),
-    account=TEXT,
-    scopes=items(one_of(*ALL_SCOPES)),
-    models=items(TEXT),
-    labels={"type": "object", "additionalProperties": TEXT},
-    hint=nullable(TEXT),
-    created=nullable(NUMBER),
-    rotated=nullable(NUMBER),
-    expires=nullable(NUMBER),
-    revoked=nullable(NUMBER),
-)
 
 SCHEMAS: Final[dict[str, Schema]] = {
     "Health": table(["status"], status=TEXT),
@@ -70,19 +54,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         aliases={"type": "object", "additionalProperties": TEXT},
         topology=table(["applied_at", "problems"], applied_at=NUMBER, problems=items(TEXT)),
     ),
-    "KeyRequest": table(
-        ["name"],
-        name={"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"},
-        account=nullable(TEXT),
-        scopes=nullable(items(one_of(*ALL_SCOPES), least=1)),
-        models=nullable(items(TEXT, least=1, most=100)),
-        labels=nullable({"type": "object", "additionalProperties": TEXT}),
-        expires_in=nullable({"type": "number", "exclusiveMinimum": 0}),
-    )
-    | {"additionalProperties": False},
-    "Key": _KEY,
-    "NewKey": {"allOf": [ref("Key"), table(["key"], key=TEXT)]},
-    "Keys": table(["keys"], keys=items(ref("Key"))),
+    **keys.SCHEMAS,
     "Actors": table(["actors"], actors=items(table(["name", "state", "restarts"], name=TEXT, state=TEXT))),
     "Place": table(node=nullable(TEXT)),
     "Pin": table(["pinned"], pinned=FLAG, node=nullable(TEXT)),

@@ -7,6 +7,8 @@ OpenTelemetry's semantic conventions for generative AI, continued to where a gat
 Source: Prometheus documentation, "Metric and label naming"; OpenTelemetry, "Generative AI metrics".
 """
 
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from re import compile as pattern
 from typing import Generic, TypeVar
 
@@ -24,10 +26,27 @@ _BETWEEN_TOKENS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.
 _WHOLE = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 655.36)
 _WAIT = (0.001, 0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _OVERHEAD = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 1.0)
+_LAG = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _LOAD = (0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0)
 
+_MAX_NAME = 128
 _SANE = pattern(r"[\w.:/@ +-]{1,128}")
 _T = TypeVar("_T", Counter, Gauge, Histogram)
+
+
+@cache
+def build_version() -> str:
+    """Of this helexa, as it was installed."""
+    try:
+        return version("helexa")
+    except PackageNotFoundError:  # run from its sources
+        return "unknown"
+
+
+def printable(name: str) -> str:
+    """Words of a client or an upstream, for logs and spans: short, on one line, nothing that a terminal would obey."""
+    short = name[:_MAX_NAME]
+    return short if short.isprintable() else ascii(short)
 
 
 @define(eq=False)
@@ -107,6 +126,13 @@ class Metrics:
         )
         self.whole = self._histogram(
             "e2e_request_latency_seconds", "To the end of an answer that succeeded.", _WHOLE, "model", "node"
+        )
+
+        self.loop_lag = Histogram(
+            f"{PREFIX}event_loop_lag_seconds",
+            "How late the gateway gets to what is due.",
+            registry=self.registry,
+            buckets=_LAG,
         )
 
     def _count_tokens(self) -> None:

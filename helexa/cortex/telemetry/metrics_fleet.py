@@ -4,8 +4,6 @@ Of a node that is down only that is told: its last numbers would look like prese
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol, TypeVar, get_args
 
 import trio
@@ -15,8 +13,8 @@ from prometheus_client.registry import Collector
 
 from config import Provider
 from helexa.cortex.routing.fleet import At, Fleet, Node
-from helexa.cortex.telemetry.metrics import PREFIX
-from helexa.wire.fleet import ActorReport, DeviceHealth, KvCache, ModelReport, ModelStatus
+from helexa.cortex.telemetry.metrics import PREFIX, build_version
+from helexa.wire.fleet import ActorReport, DeviceHealth, KvCache, ModelReport, ModelStatus, Steps
 
 _BREAKER_STATES = ("closed", "open", "half-open")
 _Labels = TypeVar("_Labels", bound=tuple[str, ...])
@@ -56,6 +54,7 @@ class FleetCollector(Collector):
             *_gateway(fleet),
             *_models(reports),
             *_caches({at: report.kv for at, report in reports.items() if report.kv is not None}),
+            *_steps({at: report.steps for at, report in reports.items() if report.steps is not None}),
             *_hardware(devices),
             *_actors(self._all_actors(up)),
             self._breakers(fleet),
@@ -75,18 +74,10 @@ class FleetCollector(Collector):
 
 
 def _gateway(fleet: Fleet) -> Iterator[Metric]:
-    yield _gauge("build_info", "1; the version is a label.", ("version",), {(_version(),): 1}, float)
+    yield _gauge("build_info", "1; the version is a label.", ("version",), {(build_version(),): 1}, float)
     up = {(node.name,): node.up for node in fleet.nodes.values()}
     yield _gauge("node_up", "Whether a node answered when it was last asked.", ("node",), up, float)
     yield _gauge("requests_placed", "Requests of this gateway at a node.", _MODEL, fleet.in_flight, float)
-
-
-@cache
-def _version() -> str:
-    try:
-        return version("helexa")
-    except PackageNotFoundError:  # run from its sources
-        return "unknown"
 
 
 _MODEL = ("node", "model")
@@ -132,6 +123,19 @@ def _used(kv: KvCache) -> int:
 
 def _usage(kv: KvCache) -> float | None:
     return _used(kv) / kv.blocks_total if kv.blocks_total > 0 else None
+
+
+_STEP_COUNTERS: tuple[tuple[str, str, Callable[[Steps], float]], ...] = (
+    ("engine_steps", "Forward passes, each over all sequences that run.", lambda steps: steps.count),
+    ("engine_step_seconds", "Time that these took, sampling included.", lambda steps: steps.seconds),
+    ("engine_step_tokens", "Tokens that these computed, of prompts and answers.", lambda steps: steps.tokens),
+    ("engine_new_tokens", "Tokens that these picked for answers.", lambda steps: steps.new_tokens),
+)
+
+
+def _steps(steps: Mapping[At, Steps]) -> Iterator[Metric]:
+    for name, text, read in _STEP_COUNTERS:
+        yield _counter(name, text, _MODEL, steps, read)
 
 
 def _devices(node: Node) -> tuple[DeviceHealth, ...]:

@@ -1,10 +1,9 @@
 """What an answer's own bytes tell of it: its first token, what it has cost, why it failed. Pure.
 
-Answers on their way through are not read; these look at a few pieces of them. What makes no sense is passed over: an
+Of answers on their way through no more is read than has to be. What makes no sense is passed over: an
 upstream may send anything, and an answer is not to fail because it could not be counted.
 """
 
-from collections.abc import Iterable
 from re import compile as pattern
 from typing import Any
 
@@ -13,10 +12,9 @@ import orjson
 from helexa.wire.completion import Usage
 from helexa.wire.dialect import Json
 
-MAX_BYTES = 2**20
+MAX_BYTES = 2**24
 """What is longer is not read: all other requests wait while it is."""
-_MARK = b'"usage"'
-_LAST_EVENTS = 4
+_MARKS = (b'"usage"', b'"eval_count"')
 _TOKEN = pattern(
     rb'"(?:content|reasoning_content|reasoning|text|arguments)": ?"[^"]|"tool_calls": ?\[ ?\{|"finish_reason": ?"'
     rb'|"type": ?"[a-z_.]+[._]delta"'
@@ -24,31 +22,12 @@ _TOKEN = pattern(
 """A chat's delta that is not empty, or what Responses and Messages call one. Quotes within JSON strings are escaped, so
 no text of a model looks like this; and to search is several times faster than to parse."""
 _MOST_TOKENS = 2**40
+_OLLAMA = (("prompt_tokens", "prompt_eval_count"), ("completion_tokens", "eval_count"))
 
 
 def of_body(body: bytes) -> Usage | None:
     """The token counts in an answer in one piece, of any dialect; ``None`` if there are none."""
-    return _usage(_counts(_object(body))) if _MARK in body else None
-
-
-def of_stream(first: bytes, last: Iterable[bytes]) -> Usage | None:
-    """The token counts in a stream's first and last pieces; ``None`` if there are none.
-
-    Anthropic's streams tell of the prompt in their first event and of the answer in the last but one, and what is told
-    later counts. All others tell everything at the end.
-    """
-    told = _told(first)[:1] + [line for piece in last for line in _told(piece)][-_LAST_EVENTS:]
-    found: Json = {}
-    for line in told:
-        found |= {key: value for key, value in _counts(_object(line)).items() if value is not None}
-    return _usage(found)
-
-
-def _told(events: bytes) -> list[bytes]:
-    """The data of the events that may hold counts."""
-    if _MARK not in events:
-        return []
-    return [line.removeprefix(b"data:") for line in events.splitlines() if _MARK in line]
+    return usage_of(counts_of(body)) if any(mark in body for mark in _MARKS) else None
 
 
 def has_token(events: bytes) -> bool:
@@ -73,16 +52,17 @@ def _object(data: bytes) -> Json:
     return found if isinstance(found, dict) else {}
 
 
-def _counts(payload: Json) -> Json:
-    """The ``usage`` of a chat or message, or of the response or message that an event is about."""
+def counts_of(data: bytes) -> Json:
+    """The counts in an answer or an event: a chat's, a message's, Ollama's, or those of what an event is about."""
+    payload = _object(data)
     for holder in (payload, payload.get("response"), payload.get("message")):
         if isinstance(holder, dict) and isinstance(found := holder.get("usage"), dict):
             return found
-    return {}
+    return {ours: payload[theirs] for ours, theirs in _OLLAMA if theirs in payload}
 
 
-def _usage(counts: Json) -> Usage | None:
-    """OpenAI's counts under its older and its newer names, and Anthropic's, which leave cached tokens out."""
+def usage_of(counts: Json) -> Usage | None:
+    """Counts read: OpenAI's under its older and its newer names, and Anthropic's, which leave cached tokens out."""
     if "prompt_tokens" in counts or "completion_tokens" in counts:
         return _checked(_count(counts, "prompt_tokens"), _count(counts, "completion_tokens"), _cached(counts, "prompt"))
     if "input_tokens" not in counts and "output_tokens" not in counts:

@@ -1,23 +1,21 @@
 """Follows each request and each event of the fleet into the metrics, and each request's end into the log.
 
-Neither prompts nor answers nor keys are kept or written anywhere: of an answer a few pieces are held while it lasts,
-for the token counts at its ends.
+Neither prompts nor answers nor keys are kept or written anywhere.
 """
 
-from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Self
 
 import structlog
 import trio
-from attrs import define, field
+from attrs import define
 
 from helexa.cortex.routing.fleet import Fleet
 from helexa.cortex.routing.state import Happening
 from helexa.cortex.telemetry import metrics_usage
-from helexa.cortex.telemetry.metrics import OTHER, Metrics
-from helexa.wire.completion import Usage
+from helexa.cortex.telemetry.metrics import OTHER, Metrics, printable
 from helexa.wire.errors import ApiError
+from helexa.wire.meter import Totals
 from helexa.wire.patterns import matches
 
 UNKNOWN = "unknown"
@@ -28,8 +26,6 @@ CLIENT_GONE = 499
 _GONE_CODE = "client_closed_request"
 _NO_CODE = "unknown"
 _OK, _BAD = 200, 400
-_LAST_PIECES = 4
-_MAX_NAME = 128
 _WORTH_TELLING = 0.001
 """Seconds: to be given a place at once takes time, too."""
 
@@ -39,8 +35,8 @@ class Observation:
     """One request, from the moment it was let in. Times in seconds of the observer's clock.
 
     The calls come in this order: ``read``, then for each place asked for ``wait_begins`` and ``wait_ends``, ``sent``
-    for each attempt, then ``answered`` or ``wrote`` for each piece, with ``failed`` before the last if it is an error.
-    Any of them may be missing. Leaving it as a context manager is the ``end``, exactly once.
+    for each attempt, then ``answered`` or ``wrote`` for each piece, with ``used`` before it and ``failed`` before
+    the last if it is an error. Any may be missing. Leaving it as a context manager is the ``end``, exactly once.
     """
 
     _observer: "Observer"
@@ -57,11 +53,10 @@ class Observation:
     waited: float | None = None
     first_token_at: float | None = None
     last_at: float | None = None
-    usage: Usage | None = None
+    totals: Totals | None = None
+    estimated: bool = False
     _ended: bool = False
     _waits_since: float | None = None
-    _first: bytes | None = None
-    _last: deque[bytes] = field(factory=lambda: deque(maxlen=_LAST_PIECES))
 
     def __enter__(self) -> Self:
         return self
@@ -87,6 +82,11 @@ class Observation:
             self._waits_since = None
             self._observer.metrics.waiting.at(self._label).dec()
 
+    def queued(self, seconds: float) -> None:
+        """It had to wait for its turn."""
+        if seconds:
+            self.waited = (self.waited or 0.0) + seconds
+
     def sent(self, node: str) -> None:
         """It is sent to a node, or to ``provider:NAME``."""
         self.node = node
@@ -107,18 +107,17 @@ class Observation:
         if not data:
             return
         self.last_at = self._observer.clock()
-        self._last.append(data)
-        if self._first is None:
-            self._first = data
         if self.first_token_at is None and metrics_usage.has_token(data):
             self.first_token_at = self.last_at
+
+    def used(self, totals: Totals, *, estimated: bool = False) -> None:
+        """What it will have used with what is sent to the client next, and whether that is an estimate."""
+        self.totals, self.estimated = totals, estimated
 
     def answered(self, status: int, body: bytes) -> None:
         """An answer in one piece is sent to the client."""
         self.status, self._ended = status, True
-        if status < _BAD:
-            self.usage = metrics_usage.of_body(body)
-        elif self.code is None:
+        if status >= _BAD and self.code is None:
             self.code = metrics_usage.code_of(body) or _NO_CODE
 
     def failed(self, code: str) -> None:
@@ -128,8 +127,6 @@ class Observation:
     def end(self) -> None:
         """Nothing more happens to it."""
         self.wait_ends()
-        if self._first is not None:
-            self.usage = metrics_usage.of_stream(self._first, self._last)
         if not self._ended:
             self.status, self.code = CLIENT_GONE, _GONE_CODE
         self._observer.record(self)
@@ -204,14 +201,15 @@ class Observer:
         return NO_KEY if seen.key is None else self.metrics.keys(seen.key)
 
     def _count(self, seen: Observation, model: str) -> None:
-        if (usage := seen.usage) is None:
+        if seen.totals is None:
             return
+        prompt, completion, cached = seen.totals
         metrics, key = self.metrics, self._key(seen)
-        metrics.prompt_tokens.at(model, seen.node).inc(usage.prompt_tokens)
-        metrics.cached_tokens.at(model, seen.node).inc(usage.cached_tokens)
-        metrics.completion_tokens.at(model, seen.node).inc(usage.completion_tokens)
-        metrics.key_tokens.at(key, "prompt").inc(usage.prompt_tokens)
-        metrics.key_tokens.at(key, "completion").inc(usage.completion_tokens)
+        metrics.prompt_tokens.at(model, seen.node).inc(prompt)
+        metrics.cached_tokens.at(model, seen.node).inc(cached)
+        metrics.completion_tokens.at(model, seen.node).inc(completion)
+        metrics.key_tokens.at(key, "prompt").inc(prompt)
+        metrics.key_tokens.at(key, "completion").inc(completion)
 
     def _time(self, seen: Observation, model: str) -> None:
         metrics = self.metrics
@@ -230,24 +228,24 @@ class Observer:
         return self.clock() if seen.last_at is None else seen.last_at
 
     def _write(self, seen: Observation) -> None:
-        usage = seen.usage
         told: dict[str, Any] = {"request_id": seen.request_id, "route": seen.route, "status": seen.status}
         told["seconds"] = round(self._end_of(seen) - seen.began_at, 6)
         if seen.key is not None:
             told["key"] = seen.key
         if seen.asked:
-            told["model"] = _printable(seen.asked)
+            told["model"] = printable(seen.asked)
         if seen.attempts:
             told |= {"node": seen.node, "attempts": seen.attempts}
         if seen.waited is not None and seen.waited >= _WORTH_TELLING:
             told["waited"] = round(seen.waited, 6)
         if seen.first_token_at is not None:
             told["first_token"] = round(seen.first_token_at - seen.began_at, 6)
-        if usage is not None:
-            told |= {"prompt_tokens": usage.prompt_tokens, "cached_tokens": usage.cached_tokens}
-            told["completion_tokens"] = usage.completion_tokens
+        if seen.totals is not None:
+            told["prompt_tokens"], told["completion_tokens"], told["cached_tokens"] = seen.totals
+        if seen.estimated:
+            told["estimated"] = True
         if seen.code is not None:
-            told["code"] = _printable(seen.code)
+            told["code"] = printable(seen.code)
         self._log.info("request.ended", **told)
 
     def happened(self, happening: Happening) -> None:
@@ -273,7 +271,7 @@ class Observer:
 
 def _between_tokens(seen: Observation) -> float | None:
     """The mean time between a stream's tokens; those of several choices come at the same time, and count as one row."""
-    tokens = 0 if seen.usage is None else seen.usage.completion_tokens
+    tokens = 0 if seen.totals is None else seen.totals[1]
     if seen.first_token_at is None or seen.last_at is None or tokens <= 1:
         return None
     return (seen.last_at - seen.first_token_at) / (tokens - 1)
@@ -281,9 +279,3 @@ def _between_tokens(seen: Observation) -> float | None:
 
 def _reason(data: Mapping[str, Any]) -> str:
     return "room" if str(data.get("why", "")).startswith("makes room") else "idle"
-
-
-def _printable(name: str) -> str:
-    """Words of a client or an upstream in a log: short, on one line, and nothing that a terminal would obey."""
-    short = name[:_MAX_NAME]
-    return short if short.isprintable() else ascii(short)
