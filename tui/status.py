@@ -124,9 +124,16 @@ def _nodes(nodes: Iterable[dict[str, Any]]) -> Table:
         devices = node["devices"] or []
         used, total = (sum(device[key] for device in devices) for key in ("memory_used_mb", "memory_total_mb"))
         names = ", ".join(device["name"] for device in devices)
-        where = node["endpoint"] if node["up"] else f"{node['endpoint']}  {node['error'] or 'not seen yet'}"
+        where = "  ".join(filter(None, (node["endpoint"], _trouble(node))))
         add_row(table, node["name"], _state("up" if node["up"] else "down"), names, f"{used:,} of {total:,} MiB", where)
     return table
+
+
+def _trouble(node: dict[str, Any]) -> str | None:
+    """What is wrong with a node, or with the first of its devices that something is wrong with."""
+    if not node["up"]:
+        return node["error"] or "not seen yet"
+    return next((device["error"] for device in node["devices"] or [] if device.get("error")), None)
 
 
 def _models(models: Iterable[dict[str, Any]]) -> Table:

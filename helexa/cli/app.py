@@ -76,6 +76,21 @@ def check(file: File) -> None:
 
 
 @app.command()
+def doctor(
+    file: OptionalFile = None,
+    host: Annotated[
+        str | None, typer.Option(help="Which host of the file this is.", show_default="this machine's host name")
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Show what helexa sees on this host, what is wrong and how to mend it. Exits with 0 if this host can serve."""
+    from helexa.cli.doctor import doctor as examine
+
+    _exit(examine(file, host, as_json=as_json))
+
+
+@app.command()
 def status(url: Url = DEFAULT_URL, key: ApiKey = None, *, as_json: Json = False) -> None:
     """Show nodes, models and actors of a running fleet."""
     _exit(operate.status(Fleet(url, key, as_json)))

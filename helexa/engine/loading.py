@@ -6,10 +6,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import psutil
 import torch
 from attrs import evolve, frozen
 
+from helexa import hostmemory
 from helexa.engine import files
 from helexa.engine.memory import MIB, block_size, bytes_per_token, context_length, layers_of, pool_blocks
 from helexa.engine.networks import Network
@@ -130,7 +130,7 @@ def _pool_memory(device: torch.device, left: int | None) -> int:
     if device.type == "cuda":
         free, share = torch.cuda.mem_get_info(device)[0], GPU_SHARE
     else:
-        free, share = psutil.virtual_memory().available, HOST_SHARE
+        free, share = hostmemory.read().available, HOST_SHARE
     return int((free if left is None else min(free, left)) * share)
 
 

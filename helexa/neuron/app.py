@@ -99,7 +99,7 @@ def _add_reports(app: QuartTrio, service: Service, host: Host) -> None:
     @app.get("/health")
     async def health() -> Response:
         uptime = round(monotonic() - service.started, 3)
-        found = fleet.Health("ok", uptime, host.health(), service.reports(), service.activation)
+        found = fleet.Health("ok", uptime, await host.look(), service.reports(), service.activation)
         return json_response(fleet.to_json(found))
 
     @app.get("/actors")

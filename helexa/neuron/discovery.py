@@ -1,22 +1,26 @@
 """What this host has: its devices and how they are now.
 
-NVIDIA devices are read through NVML, in this process and without a CUDA context: only engine workers touch the GPU. A
-host without one is a valid host: its device is the CPU and its memory is the host's.
+NVIDIA devices are read through NVML, in this process. A host without one is a valid host: its device is the CPU and its
+memory is the host's.
 """
 
+import os
 import platform
 import socket
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Mapping
 
-import psutil
-import structlog
-from attrs import frozen
+import trio
+from attrs import evolve, field, frozen
 
-from helexa.wire.fleet import DeviceHealth, DeviceInfo, Discovery
+from helexa.neuron import ailments, bandwidth, gpus, hosts
+from helexa.neuron.ailments import Surroundings
+from helexa.neuron.gpus import Gpus
+from helexa.neuron.nvml import Nvml, NvmlError, connect, maybe
+from helexa.neuron.visible import VARIABLE
+from helexa.wire.fleet import DeviceHealth, DeviceInfo, Discovery, Processor
 
-_MIB = 2**20
-_log = structlog.get_logger()
+LOOK_SECONDS = 2.0
+"""Longer than the driver takes to answer unless it hangs."""
 
 
 @frozen
@@ -25,105 +29,87 @@ class Host:
 
     Attributes:
         discovery: what ``/discovery`` says.
-        nvml: the initialised NVML module, or ``None`` on a CPU host. Lives as long as the process.
+        nvml: the initialised library, or ``None`` on a CPU host. Lives as long as the process.
+        ailing: what keeps GPUs that are there from being used, a sentence each.
     """
 
     discovery: Discovery
-    nvml: Any | None
+    nvml: Nvml | None = None
+    ailing: tuple[str, ...] = ()
+    _one: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1), eq=False, repr=False)
 
     def health(self) -> tuple[DeviceHealth, ...]:
-        """Every device as it is now. Takes microseconds on a CPU host, some milliseconds with NVML."""
+        """Every device as it is now. Takes less than a millisecond on a CPU host, some with NVML.
+
+        Blocks for as long as the driver does, which may be for ever: see ``look``.
+        """
         if self.nvml is None:
-            return (_cpu_health(),)
-        return tuple(_gpu_health(self.nvml, device) for device in self.discovery.devices)
+            return (hosts.cpu_health(),)
+        nvml = self.nvml
+        return tuple(gpus.health(nvml, device) for device in self.discovery.devices)
+
+    async def look(self) -> tuple[DeviceHealth, ...]:
+        """Every device as it is now, within two seconds also if the driver hangs: each then says so.
+
+        A thread that hangs is left behind, and no second one is sent after it.
+        """
+        if self.nvml is None:
+            return self.health()
+        with trio.move_on_after(LOOK_SECONDS):
+            return await trio.to_thread.run_sync(self.health, abandon_on_cancel=True, limiter=self._one)
+        return tuple(gpus.sick(device, f"{ailments.SILENT}.") for device in self.discovery.devices)
 
 
-def discover() -> Host:
-    """Look for accelerators; fall back to the CPU and say why."""
-    nvml, reason = _nvml()
-    devices = () if nvml is None else tuple(_gpus(nvml))
-    if nvml is None or not devices:
-        reason = reason or "NVML reports no device"
-        return Host(_discovery((_cpu(),), None, reason), None)
-    return Host(_discovery(devices, str(nvml.nvmlSystemGetDriverVersion()), None), nvml)
+def discover(
+    connect: Callable[[], Nvml] = connect,
+    environment: Mapping[str, str] = os.environ,
+    surroundings: Callable[[], Surroundings] = hosts.surroundings,
+    measure: Callable[[int], float | None] = bandwidth.read_bandwidth,
+) -> Host:
+    """Look for accelerators; fall back to the CPU and say why.
 
+    Blocks for some tenths of a second where the CPU is to serve: its memory is measured.
 
-def _discovery(devices: tuple[DeviceInfo, ...], driver: str | None, reason: str | None) -> Discovery:
-    return Discovery(socket.gethostname(), f"{platform.system()} {platform.release()}", driver, devices, reason)
-
-
-def _nvml() -> tuple[Any | None, str | None]:
+    Args:
+        connect: opens NVML.
+        environment: hides devices from CUDA, and so from us.
+        surroundings: tells a host without a GPU from one whose driver is missing.
+        measure: told a number of threads, answers GB/s that they read.
+    """
+    chip = hosts.processor()
     try:
-        import pynvml
-    except ImportError:
-        return None, "no NVIDIA support: the package nvidia-ml-py is not installed"
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        return None, f"no NVIDIA device: {error}"
-    return pynvml, None
+        nvml = connect()
+        found = gpus.find(nvml, environment)
+        driver, version = maybe(nvml.driver), maybe(nvml.cuda)
+    except NvmlError as error:
+        why = ailments.of_driver(error, surroundings())
+        return _on_cpu(chip, measure, (why,) if why else (), ailments.NO_GPU)
+    cuda = ".".join(map(str, version)) if version else None
+    if not found.devices:
+        host = _on_cpu(chip, measure, found.ailing, _nothing(found, environment))
+        return evolve(host, discovery=evolve(host.discovery, driver=driver, cuda=cuda))
+    discovery = _discovery(chip, found.devices, _sentences(found.ailing))
+    return Host(evolve(discovery, driver=driver, cuda=cuda, links=found.links), nvml, found.ailing)
 
 
-def _gpus(nvml: Any) -> Iterator[DeviceInfo]:
-    """Every device that can be asked; a broken one must not keep the others from serving."""
-    for index in range(nvml.nvmlDeviceGetCount()):
-        try:
-            yield _gpu(nvml, index)
-        except nvml.NVMLError as error:
-            _log.error("device.unusable", device=f"cuda:{index}", error=str(error))
+def _on_cpu(
+    chip: Processor, measure: Callable[[int], float | None], ailing: tuple[str, ...], healthy_reason: str
+) -> Host:
+    device = hosts.cpu(measure(chip.threads), chip.name)
+    return Host(_discovery(chip, (device,), _sentences(ailing) or healthy_reason), None, ailing)
 
 
-def _gpu(nvml: Any, index: int) -> DeviceInfo:
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
-    total, _ = _memory(nvml, handle)
-    return DeviceInfo(index, f"cuda:{index}", str(nvml.nvmlDeviceGetName(handle)), total, f"{major}.{minor}")
+def _nothing(found: Gpus, environment: Mapping[str, str]) -> str:
+    """Why there is no device, where none is ailing."""
+    if found.hidden:
+        return f"{VARIABLE} is '{environment.get(VARIABLE, '')}', which hides every GPU of this host; unset it"
+    return ailments.NO_GPU
 
 
-def _memory(nvml: Any, handle: Any) -> tuple[int, int]:
-    """MiB in total and in use; the host's for a device that shares it and so has none to report."""
-    try:
-        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    except nvml.NVMLError_NotSupported:
-        return _host_memory()
-    return memory.total // _MIB, memory.used // _MIB
+def _sentences(ailing: tuple[str, ...]) -> str | None:
+    return ". ".join(ailing) or None
 
 
-def _gpu_health(nvml: Any, device: DeviceInfo) -> DeviceHealth:
-    try:
-        handle = nvml.nvmlDeviceGetHandleByIndex(device.index)
-        total, used = _memory(nvml, handle)
-    except nvml.NVMLError:  # lost while we run; the host's other devices still have something to tell
-        return DeviceHealth(device.name, device.memory_total_mb, 0)
-    return DeviceHealth(
-        name=device.name,
-        memory_total_mb=total,
-        memory_used_mb=used,
-        utilization=_maybe(nvml, lambda: float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)),
-        temperature=_maybe(nvml, lambda: float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))),
-        power=_maybe(nvml, lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000),
-    )
-
-
-def _maybe(nvml: Any, read: Any) -> float | None:
-    """A reading, or ``None``: laptops and virtual GPUs lack some sensors."""
-    try:
-        return float(read())
-    except nvml.NVMLError:
-        return None
-
-
-def _cpu() -> DeviceInfo:
-    total, _ = _host_memory()
-    return DeviceInfo(0, "cpu", platform.processor() or platform.machine(), total)
-
-
-def _cpu_health() -> DeviceHealth:
-    total, used = _host_memory()
-    return DeviceHealth("cpu", total, used, utilization=psutil.cpu_percent(interval=None))
-
-
-def _host_memory() -> tuple[int, int]:
-    """MiB in total and in use."""
-    memory = psutil.virtual_memory()
-    return memory.total // _MIB, (memory.total - memory.available) // _MIB
+def _discovery(chip: Processor, devices: tuple[DeviceInfo, ...], reason: str | None) -> Discovery:
+    system = f"{platform.system()} {platform.release()}"
+    return Discovery(socket.gethostname(), system, None, devices, reason, processor=chip)

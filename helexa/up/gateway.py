@@ -27,11 +27,11 @@ from helexa.cortex.exchange.upstream import Pool
 from helexa.cortex.ledger.store import UsageStore
 from helexa.cortex.ports import Actors
 from helexa.cortex.routing.state import Happening
+from helexa.cortex.telemetry.exporting import make_tracing
 from helexa.cortex.telemetry.lag import watch_lag
 from helexa.cortex.telemetry.metrics_app import make_app as make_metrics_app
 from helexa.cortex.telemetry.metrics_budgets import BudgetCollector
 from helexa.cortex.telemetry.metrics_fleet import FleetCollector
-from helexa.cortex.telemetry.tracing import make_tracing
 from helexa.web.server import App, Drain
 from helexa.web.tls import client_context, server_context
 

@@ -39,7 +39,8 @@ async def run_neuron(topology: Topology, neuron: Neuron, ready_fd: int | None) -
         _log.warning("neuron.loopback_only", wanted=str(neuron.listen), reason=f"${topology.cortex.secret_env} not set")
     certificate = None if neuron.tls is None else server_context(neuron.tls, f"neurons.{neuron.name}.tls")
     sock = bind(listen.host, listen.port, f"neurons.{neuron.name}.listen")
-    host, _ = discover(), build_version()
+    host = await trio.to_thread.run_sync(discover, abandon_on_cancel=True)  # measures, and asks a driver that may hang
+    build_version()
     pool = DevicePool(_devices(neuron, host), topology.actors.device_worker.restart, neuron.memory)
     service = Service(pool, lambda model: entry.source if (entry := topology.model(model)) else None)
     drain = Drain()

@@ -13,7 +13,7 @@ from helexa.cli.scaffold import scaffold
 from helexa.wire.fleet import DeviceInfo, Discovery
 
 RUNNER = CliRunner()
-COMMANDS = ("up", "check", "status", "ps", "load", "unload", "pin", "plan", "chat", "init", "neuron")
+COMMANDS = ("up", "check", "doctor", "status", "ps", "load", "unload", "pin", "plan", "chat", "init", "neuron")
 CPU = DeviceInfo(0, "cpu", "x86_64", 8192)
 
 
@@ -99,6 +99,19 @@ def test_help_names_every_command() -> None:
     assert code == 0
     assert all(f" {name} " in out for name in COMMANDS)
     assert "--ready-fd" not in run("neuron", "--help")[1]
+
+
+def test_doctor_is_given_the_file_the_host_and_the_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def examine(file: Path | None, host: str | None, *, as_json: bool) -> int:
+        asked.append((file, host, as_json))
+        return 1
+
+    monkeypatch.setattr("helexa.cli.doctor.doctor", examine)
+    assert run("doctor") == (1, "", "")
+    assert run("doctor", DEMO, "--host", "beast", "--json")[0] == 1
+    assert asked == [(None, None, False), (DEMO, "beast", True)]
 
 
 def test_the_version_is_printed() -> None:

@@ -1,5 +1,6 @@
 """What the doctor gathers, from real sockets, files, processes and databases."""
 
+import json
 import os
 import socket
 import sqlite3
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -19,13 +21,14 @@ from http_parts import start_app
 from hypothesis import given
 from hypothesis import strategies as st
 from postgres import serving
+from prometheus_client import CollectorRegistry
 
 from config import DEMO, Address, parse
 from helexa.cli.doctor import command, doctor, gather, installed, listening, storage
 from helexa.cli.doctor.facts import Facts, Port, Torch
 from helexa.cortex.access.keystore import KeyStore
+from helexa.cortex.telemetry.metrics_app import make_app
 from helexa.neuron.discovery import Host
-from helexa.web.front import Front
 
 LISTENER = """
 import socket, sys
@@ -82,6 +85,22 @@ def test_an_address_of_another_host_cannot_be_had() -> None:
 
 
 @pytest.mark.parametrize(
+    ("theirs", "wanted", "may"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "localhost", True),
+        ("127.0.0.2", "127.0.0.1", False),
+        ("127.0.0.2", "0.0.0.0", True),
+        ("::", "127.0.0.1", True),
+        ("10.0.0.7", "beast.lan", True),
+        ("::1", "127.0.0.1", False),
+    ],
+)
+def test_who_listens_elsewhere_on_a_port_is_not_in_the_way(theirs: str, wanted: str, may: bool) -> None:  # noqa: FBT001
+    assert listening._may_be(Address(theirs, 7), Address(wanted, 7)) == may
+
+
+@pytest.mark.parametrize(
     ("words", "ours"),
     [
         ("/opt/python -P -m helexa neuron fleet.toml", True),
@@ -97,10 +116,10 @@ def test_a_command_line_tells_whether_it_is_helexa(words: str, ours: bool) -> No
     assert listening.is_helexa(words.split()) == ours
 
 
-async def test_a_helexa_of_another_user_is_known_by_its_answer(app: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_helexa_of_another_user_is_known_by_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listening, "_holder", lambda _address: None)  # as the kernel does for other users
     async with trio.open_nursery() as nursery:
-        address = Address("127.0.0.1", await start_app(nursery, app))
+        address = Address("127.0.0.1", await start_app(nursery, make_app(CollectorRegistry(), local_only=True)))
         found = await trio.to_thread.run_sync(listening.look, "neurons.n.listen", address)
         nursery.cancel_scope.cancel()
     assert (found.state, found.holder) == ("ours", None)
@@ -195,8 +214,9 @@ def test_a_torch_that_fails_says_why(script: str, error: str) -> None:
 
 
 def test_what_libraries_print_before_torch_tells_is_passed_over() -> None:
-    script = 'print(\'hello\'); print(\'{"version": "2.11", "cuda": "12.6", "architectures": ["sm_90"]}\')'
-    assert installed.ask_torch([sys.executable, "-c", script]) == Torch("2.11", "12.6", ("sm_90",))
+    told = {"version": "2.11", "cuda": "12.6", "architectures": ["sm_90"], "gpus": 1, "said": ""}
+    script = f"print('hello'); print({json.dumps(told)!r})"
+    assert installed.ask_torch([sys.executable, "-c", script]) == Torch("2.11", "12.6", ("sm_90",), 1)
 
 
 def test_a_torch_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,11 +259,30 @@ def test_a_database_that_is_none_and_a_place_that_cannot_hold_one(tmp_path: Path
     assert storage.database_trouble(f"sqlite:///{tmp_path}") is not None
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
-def test_a_database_that_this_user_may_not_write(tmp_path: Path) -> None:
+def test_a_database_that_this_user_may_not_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = tmp_path
+
+    def access(path: Path, mode: int) -> bool:  # root, who may run this, may write everywhere
+        return not (mode & os.W_OK and Path(path) == closed)
+
+    monkeypatch.setattr(os, "access", access)
+    assert storage.database_trouble(f"sqlite:///{tmp_path}/helexa.db") == (
+        f"cortex.database: this user may not write {tmp_path}"
+    )
     with closing(sqlite3.connect(tmp_path / "helexa.db")):
-        (tmp_path / "helexa.db").chmod(0o400)
+        pass
     assert "may not write" in (storage.database_trouble(f"sqlite:///{tmp_path}/helexa.db") or "")
+    closed = tmp_path / "helexa.db"
+    assert storage.database_trouble(f"sqlite:///{tmp_path}/helexa.db") == (
+        f"cortex.database: this user may not write {tmp_path}/helexa.db"
+    )
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _place: SimpleNamespace(free=1000))
+    assert storage.database_trouble(f"sqlite:///{tmp_path}/helexa.db") == (
+        f"cortex.database: the disk of {tmp_path} is full"
+    )
 
 
 def test_no_home_is_a_sentence() -> None:

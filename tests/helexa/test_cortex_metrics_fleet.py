@@ -106,7 +106,8 @@ async def test_requests_of_this_gateway_are_told_where_they_are() -> None:
 
 
 async def test_devices_tell_what_they_know_in_base_units() -> None:
-    health = (DeviceHealth("cuda:0", 1000, 400, 50.0, 61.0, 212.5), DeviceHealth("cpu", 2000, 1))
+    gpu = DeviceHealth("cuda:0", 1000, 400, 50.0, 61.0, 212.5, 450.0, 2520.0, 10_251.0, ("power_cap",))
+    health = (gpu, DeviceHealth("cpu", 2000, 1, error="lost"))
     said = evolve(sighting(), devices=health)
     registry, at = registry_of(fleet_of({"a": said})), {"node": "a", "device": "cuda:0"}
     assert await value(registry, "helexa_device_memory_total_bytes", **at) == 1000 * MIB
@@ -114,6 +115,12 @@ async def test_devices_tell_what_they_know_in_base_units() -> None:
     assert await value(registry, "helexa_device_utilization_ratio", **at) == 0.5
     assert await value(registry, "helexa_device_temperature_celsius", **at) == 61
     assert await value(registry, "helexa_device_power_watts", **at) == 212.5
+    assert await value(registry, "helexa_device_power_limit_watts", **at) == 450
+    assert await value(registry, "helexa_device_clock_hertz", **at) == 2.52e9
+    assert await value(registry, "helexa_device_memory_clock_hertz", **at) == 10.251e9
+    for name, there, elsewhere in (("throttled", 1, 0), ("up", 1, 0)):
+        assert await value(registry, f"helexa_device_{name}", **at) == there
+        assert await value(registry, f"helexa_device_{name}", node="a", device="cpu") == elsewhere
     assert await value(registry, "helexa_device_power_watts", node="a", device="cpu") is None
 
 

@@ -9,7 +9,7 @@ from collectors import STATE, TRACE, TRACED, Collector, attributes, collecting, 
 from gateways import ANSWER, ERROR, REQUEST, STREAMED, Gateway, chat, gateway_to, outside_gateway, provider
 from http_parts import Script, plays, start_script, whole
 
-from helexa.cortex.telemetry.tracing import make_tracing
+from helexa.cortex.telemetry.exporting import make_tracing
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,8 @@ from collectors import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from helexa.cortex.exchange.upstream import BrokenError
-from helexa.cortex.telemetry.tracing import Passing, make_tracing
+from helexa.cortex.telemetry.exporting import make_tracing
+from helexa.cortex.telemetry.tracing import Passing
 from helexa.wire import errors
 
 

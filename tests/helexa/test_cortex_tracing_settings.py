@@ -12,8 +12,9 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from structlog.testing import capture_logs
 
 from helexa.cortex.telemetry import otlp
+from helexa.cortex.telemetry.exporting import make_tracing
 from helexa.cortex.telemetry.otlp import Exporting, TellingExporter
-from helexa.cortex.telemetry.tracing import Passing, make_tracing
+from helexa.cortex.telemetry.tracing import Passing
 
 
 @pytest.fixture(autouse=True)
@@ -146,7 +147,7 @@ def test_a_missing_library_is_said_in_a_sentence_and_the_fleet_serves_on(
 
 def test_nothing_of_opentelemetry_is_imported_unasked() -> None:
     program = (
-        "import sys; import helexa.cortex.exchange.proxy; from helexa.cortex.telemetry.tracing import make_tracing;"
+        "import sys; import helexa.cortex.exchange.proxy; from helexa.cortex.telemetry.exporting import make_tracing;"
         "make_tracing(); print(sorted(name for name in sys.modules if name.partition('.')[0] == 'opentelemetry'))"
     )
     found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

@@ -1,150 +1,176 @@
-"""What a host says of its devices, the sick ones included. The driver's library is played, as faults need."""
+"""What a host says of its devices, and why some cannot be used. NVIDIA's library is played, as faults need."""
 
-import platform
+import threading
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
 
-import psutil
+import pynvml
 import pytest
-from attrs import define, field
+import trio
+from nvml_library import Gpu, Library, install, without_library
 from structlog.testing import capture_logs
 
 from config import Address
-from helexa.neuron import discovery
-from helexa.neuron.discovery import Host, discover
+from helexa.neuron import nvml
+from helexa.neuron.ailments import Surroundings
+from helexa.neuron.discovery import LOOK_SECONDS, Host, discover
 from helexa.neuron.guard import allowed_listen
-from helexa.wire.fleet import DeviceHealth, DeviceInfo
+from helexa.neuron.nvml import Nvml, NvmlError
+from helexa.wire import fleet
 
-GIB = 2**30
-
-
-class NVMLError(Exception):
-    """Any error of the library."""
-
-
-class NotSupportedError(NVMLError):
-    """The device has no such thing."""
-
-
-@define(eq=False)
-class Nvml:
-    """Two devices; `faults` says which calls fail on which."""
-
-    faults: dict[tuple[str, int], Exception] = field(factory=dict)
-    NVMLError: Any = NVMLError
-    NVMLError_NotSupported: Any = NotSupportedError
-    NVML_TEMPERATURE_GPU: int = 0
-
-    def _answer(self, call: str, device: int, value: Any) -> Any:
-        if (fault := self.faults.get((call, device))) is not None:
-            raise fault
-        return value
-
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802 - the library's names, here and below
-        return 2
-
-    def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
-        return "550.1"
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> Any:  # noqa: N802
-        return self._answer("handle", index, index)
-
-    def nvmlDeviceGetCudaComputeCapability(self, handle: int) -> Any:  # noqa: N802
-        return self._answer("capability", handle, (8, 9))
-
-    def nvmlDeviceGetName(self, handle: int) -> Any:  # noqa: N802
-        return self._answer("name", handle, "NVIDIA GeForce RTX 4090")
-
-    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:  # noqa: N802
-        return self._answer("memory", handle, SimpleNamespace(total=24 * GIB, used=2 * GIB))
-
-    def nvmlDeviceGetUtilizationRates(self, handle: int) -> Any:  # noqa: N802
-        return self._answer("utilization", handle, SimpleNamespace(gpu=40))
-
-    def nvmlDeviceGetTemperature(self, handle: int, _kind: int) -> Any:  # noqa: N802
-        return self._answer("temperature", handle, 61)
-
-    def nvmlDeviceGetPowerUsage(self, handle: int) -> Any:  # noqa: N802
-        return self._answer("power", handle, 123_400)
+Find = Callable[..., Host]
 
 
 @pytest.fixture
-def nvml() -> Nvml:
-    return Nvml()
+def library(monkeypatch: pytest.MonkeyPatch) -> Library:
+    return install(monkeypatch, Library([Gpu(), Gpu()]))
 
 
-@pytest.fixture
-def find(monkeypatch: pytest.MonkeyPatch, nvml: Nvml) -> Callable[[], Host]:
-    monkeypatch.setattr(discovery, "_nvml", lambda: (nvml, None))
-    return discover
-
-
-def gpu(index: int) -> DeviceInfo:
-    return DeviceInfo(index, f"cuda:{index}", "NVIDIA GeForce RTX 4090", 24 * 1024, "8.9")
-
-
-def test_devices_and_how_they_are(find: Callable[[], Host]) -> None:
-    host = find()
-    assert host.discovery.devices == (gpu(0), gpu(1))
-    assert (host.discovery.driver, host.discovery.unavailable_reason) == ("550.1", None)
-    assert host.health()[1] == DeviceHealth("cuda:1", 24 * 1024, 2 * 1024, 40.0, 61.0, 123.4)
-
-
-@pytest.mark.parametrize("call", ["handle", "capability", "name", "memory"])
-def test_a_broken_device_does_not_hide_the_others(find: Callable[[], Host], nvml: Nvml, call: str) -> None:
-    nvml.faults[call, 0] = NVMLError("GPU is lost")
-    with capture_logs() as logs:
-        assert find().discovery.devices == (gpu(1),)
-    assert (logs[0]["device"], logs[0]["error"]) == ("cuda:0", "GPU is lost")
-
-
-def test_only_broken_devices_leave_the_cpu(find: Callable[[], Host], nvml: Nvml) -> None:
-    nvml.faults = {("handle", 0): NVMLError("lost"), ("handle", 1): NVMLError("lost")}
+def find(around: Surroundings | None = None, connect: Callable[[], Nvml] = nvml.connect, **environment: str) -> Host:
+    """A look at a host with a GPU in its slot, unless told otherwise."""
     with capture_logs():
-        host = find()
-    assert host.discovery.devices[0].name == "cpu"
-    assert host.discovery.unavailable_reason
+        return discover(connect, environment, lambda: around or Surroundings(has_gpu=True), lambda _threads: 28.5)
 
 
-@pytest.mark.parametrize("call", ["handle", "memory"])
-def test_a_device_lost_while_running_is_still_listed(find: Callable[[], Host], nvml: Nvml, call: str) -> None:
+def test_a_host_with_gpus_says_what_it_has(library: Library) -> None:
     host = find()
-    nvml.faults[call, 1] = NVMLError("GPU is lost")
-    fine, lost = host.health()
-    assert fine.memory_used_mb == 2 * 1024
-    assert lost == DeviceHealth("cuda:1", 24 * 1024, 0)
+    found = host.discovery
+    assert [device.name for device in found.devices] == ["cuda:0", "cuda:1"]
+    assert (found.driver, found.cuda, found.unavailable_reason) == ("560.35.03", "12.8", None)
+    assert [(link.first, link.second) for link in found.links] == [("cuda:0", "cuda:1")]
+    assert found.processor is not None
+    assert [health.name for health in host.health()] == ["cuda:0", "cuda:1"]
+    assert fleet.from_json(fleet.to_json(found), fleet.Discovery) == found
+    assert fleet.from_json(fleet.to_json(host.health()), tuple[fleet.DeviceHealth, ...]) == host.health()
 
 
-@pytest.mark.parametrize("call", ["utilization", "temperature", "power"])
-def test_a_sensor_that_is_not_there_reads_none(find: Callable[[], Host], nvml: Nvml, call: str) -> None:
-    nvml.faults[call, 0] = NotSupportedError("Not Supported")
-    assert getattr(find().health()[0], call) is None
-
-
-def test_a_device_without_memory_of_its_own_shares_the_host_s(find: Callable[[], Host], nvml: Nvml) -> None:
-    nvml.faults[("memory", 0)] = NotSupportedError("Not Supported")
-    host = find()
-    total = psutil.virtual_memory().total // 2**20
-    assert host.discovery.devices[0].memory_total_mb == total
-    assert host.health()[0].memory_total_mb == total
-
-
-def test_a_host_without_devices_says_why_and_serves_on_its_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discovery, "_nvml", lambda: (None, "no NVIDIA device: driver not loaded"))
-    host = discover()
-    assert host.discovery.unavailable_reason == "no NVIDIA device: driver not loaded"
+def test_a_host_without_a_gpu_is_healthy_and_serves_on_its_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_library(monkeypatch)
+    host = find(Surroundings())
     (cpu,) = host.discovery.devices
-    assert (cpu.name, cpu.kind) == ("cpu", platform.processor() or platform.machine())
+    assert (cpu.name, cpu.bandwidth) == ("cpu", 28.5)
+    assert (host.discovery.unavailable_reason, host.ailing) == ("this host has no NVIDIA GPU", ())
     (health,) = host.health()
     assert 0 < health.memory_used_mb < health.memory_total_mb == cpu.memory_total_mb
+
+
+DRIVERS = [
+    (12, "libnvidia-ml.so.1, which comes with its driver, is not found", "docker run --gpus all"),
+    (9, "NVIDIA's driver is installed and not loaded", "modprobe nvidia"),
+    (18, "was updated while an older one was loaded (550.54.14 is)", "Restart the host"),
+    (4, "this user may not use NVIDIA's devices", "ls -l /dev/nvidia*"),
+    (999, "NVIDIA's driver does not work: Unknown Error", "dmesg"),
+]
+
+
+@pytest.mark.parametrize(("code", "what", "remedy"), DRIVERS)
+def test_a_driver_that_does_not_work_leaves_the_cpu_and_says_how_to_mend(
+    library: Library, code: int, what: str, remedy: str
+) -> None:
+    library.faults["InitWithFlags", None] = code
+    host = find(Surroundings(has_gpu=True, loaded="550.54.14"))
+    reason = host.discovery.unavailable_reason
+    assert reason is not None
+    assert what in reason
+    assert remedy in reason
+    assert host.ailing == (reason,)
+    assert ([device.name for device in host.discovery.devices], host.nvml) == (["cpu"], None)
+
+
+def test_a_missing_library_is_told_from_a_missing_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_library(monkeypatch)
+    assert "libnvidia-ml.so.1" in (find().discovery.unavailable_reason or "")
+
+
+def test_a_missing_package_is_told_only_where_it_is_missed() -> None:
+    def connect() -> Nvml:
+        raise NvmlError(nvml.NOT_INSTALLED, "the package nvidia-ml-py is not installed")
+
+    assert "pip install nvidia-ml-py" in (find(connect=connect).discovery.unavailable_reason or "")
+    assert find(Surroundings(), connect=connect).ailing == ()
+
+
+def test_a_package_that_is_not_installed_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", None)
+    with pytest.raises(NvmlError, match="nvidia-ml-py is not installed") as caught:
+        nvml.connect()
+    assert caught.value.code == nvml.NOT_INSTALLED
+
+
+def test_a_broken_device_does_not_hide_the_others_and_is_told(library: Library) -> None:
+    library.faults["DeviceGetHandleByIndex", 0] = pynvml.NVML_ERROR_GPU_IS_LOST
+    host = find()
+    assert [device.name for device in host.discovery.devices] == ["cuda:1"]
+    assert (host.discovery.unavailable_reason or "").startswith("cuda:0 has fallen off the bus")
+    assert [health.name for health in host.health()] == ["cuda:1"]
+
+
+def test_only_broken_devices_leave_the_cpu_and_tell_of_each(library: Library) -> None:
+    library.faults = {("DeviceGetHandleByIndex", 0): 15, ("DeviceGetHandleByIndex", 1): 16}
+    host = find()
+    assert [device.name for device in host.discovery.devices] == ["cpu"]
+    assert [sentence.partition(" ")[0] for sentence in host.ailing] == ["cuda:0", "cuda:1"]
+    assert host.discovery.unavailable_reason == ". ".join(host.ailing)
+    assert (host.discovery.driver, len(host.health())) == ("560.35.03", 1)
+
+
+def test_hidden_devices_leave_the_cpu_and_nothing_is_ailing(library: Library) -> None:
+    host = find(CUDA_VISIBLE_DEVICES="")
+    assert [device.name for device in host.discovery.devices] == ["cpu"]
+    assert "CUDA_VISIBLE_DEVICES is ''" in (host.discovery.unavailable_reason or "")
+    assert host.ailing == ()
+
+
+def test_a_driver_for_no_gpu_at_all_is_a_cpu_host(library: Library) -> None:
+    library.gpus.clear()
+    host = find(Surroundings())
+    assert (host.discovery.unavailable_reason, host.ailing) == ("this host has no NVIDIA GPU", ())
+
+
+def test_a_driver_that_does_not_tell_its_version_is_used(library: Library) -> None:
+    library.faults[("SystemGetDriverVersion", None)] = 999
+    library.faults[("SystemGetCudaDriverVersion", None)] = 999
+    found = find().discovery
+    assert (found.driver, found.cuda, len(found.devices)) == (None, None, 2)
+
+
+async def test_a_look_at_a_host_is_its_health(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = find()
+    assert await host.look() == host.health()
+    without_library(monkeypatch)
+    assert [health.name for health in await find(Surroundings()).look()] == ["cpu"]
+
+
+async def test_a_driver_that_hangs_is_told_and_only_one_thread_waits_for_it(
+    library: Library, autojump_clock: trio.testing.MockClock
+) -> None:
+    host, free, asked = find(), threading.Event(), 0
+
+    def hang(_function: str) -> None:
+        nonlocal asked
+        asked += 1
+        free.wait(10)
+
+    library.before = hang
+    try:
+        began = trio.current_time()
+        for _ in range(3):
+            looks = await host.look()
+            assert {"NVIDIA's driver does not answer" in (health.error or "") for health in looks} == {True}
+            assert all(health.memory_used_mb == health.memory_total_mb for health in looks)
+        assert trio.current_time() - began == 3 * LOOK_SECONDS
+        assert asked == 1
+    finally:
+        free.set()
 
 
 def test_a_real_look_at_this_very_host() -> None:
     host = discover()
     assert host.discovery.devices
     assert len(host.health()) == len(host.discovery.devices)
-    assert (host.nvml is None) == bool(host.discovery.unavailable_reason)
+    assert host.discovery.processor is not None
+    if host.nvml is None:
+        assert host.discovery.unavailable_reason
+        assert (host.discovery.devices[0].bandwidth or 0) > 0
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from helexa.wire.fleet import (
     ActorReport,
     DeviceHealth,
     DeviceInfo,
+    DeviceLink,
     Discovery,
     Health,
     KvCache,
@@ -21,6 +22,7 @@ from helexa.wire.fleet import (
     LoadRequest,
     ModelList,
     ModelReport,
+    Processor,
     Steps,
     Version,
 )
@@ -34,8 +36,21 @@ HEALTH = Health(
     (REPORT, ModelReport("n", "failed", error="no file")),
     Activation("ready", ("a",), "b", ("c",), (ActivationFailure("d", "why"),)),
 )
+GPU = DeviceInfo(1, "cuda:0", "RTX 4090", 24564, "8.9", "GPU-1", "00000000:01:00.0", 4, 16, 1008.1)
+HOST = Discovery(
+    "box",
+    "Linux 6",
+    "560.35",
+    (GPU, DeviceInfo(0, "cuda:1", "RTX 3060", 12288, "8.6")),
+    "cuda:2 is lost",
+    "12.8",
+    (DeviceLink("cuda:0", "cuda:1", "host_bridge", 0, peer_access=False),),
+    Processor("EPYC", 16, 32, ("avx2", "avx512f")),
+)
 SHAPES: list[Any] = [
     HEALTH,
+    HOST,
+    DeviceHealth("cuda:0", 24564, 10, 3.5, 61.0, 120.5, 450.0, 2520.0, 10501.0, ("power_cap",), "lost"),
     Discovery("box", "Linux 6", None, (DeviceInfo(0, "cuda:0", "RTX 3060", 12288, "8.6"),), None),
     Version("0.1", "abc", True, None, "3.11", "2.13", "5.0", None, 1.7e9),
     ModelList((REPORT,)),
@@ -71,6 +86,9 @@ def test_what_a_newer_build_adds_is_passed_over(shape: Any) -> None:
 def test_what_has_a_default_may_be_left_out() -> None:
     assert fleet.from_json(b'{"status":"ok","uptime_seconds":1}', Health) == Health("ok", 1.0)
     assert fleet.from_json(b'{"id":"m","status":"loading"}', ModelReport) == ModelReport("m", "loading")
+    device = b'{"index":0,"name":"cpu","kind":"x86","memory_total_mb":8}'
+    host = b'{"hostname":"box","os":"Linux","driver":null,"devices":[' + device + b"]}"
+    assert fleet.from_json(host, Discovery) == Discovery("box", "Linux", None, (DeviceInfo(0, "cpu", "x86", 8),))
     older = b'{"blocks_total":3,"blocks_free":1,"blocks_cached":1}'
     assert fleet.from_json(older, KvCache) == KvCache(3, 1, 1)
 

@@ -64,6 +64,15 @@ def test_a_node_that_is_down_says_why() -> None:
     assert "helexa/tiny  recovering  2048     beast" in lines
 
 
+def test_a_device_that_is_lost_is_told_with_its_node() -> None:
+    devices = (
+        DeviceHealth("cuda:0", 100, 10),
+        DeviceHealth("cuda:1", 100, 100, error="cuda:1 has fallen off the bus."),
+    )
+    lines = shown(fleet_of({"beast": evolve(sighting(LOADED), devices=devices)}))
+    assert lines[1] == "beast  up     cuda:0, cuda:1  110 of 200 MiB  http://beast:1  cuda:1 has fallen off the bus."
+
+
 def test_an_empty_fleet_is_three_headings() -> None:
     headings = [line.split()[0] for line in shown(fleet_of({}, models=())) if line]
     assert headings == ["NODE", "MODEL", "ACTOR"]

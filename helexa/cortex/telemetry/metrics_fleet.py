@@ -148,6 +148,11 @@ _DEVICE_GAUGES: tuple[tuple[str, str, Callable[[DeviceHealth], float | None]], .
     ("device_utilization_ratio", "How busy a device is, 0 to 1.", lambda device: _ratio(device.utilization)),
     ("device_temperature_celsius", "Temperature of a device.", lambda device: device.temperature),
     ("device_power_watts", "Power that a device draws.", lambda device: device.power),
+    ("device_power_limit_watts", "Power that a device may draw.", lambda device: device.power_limit),
+    ("device_clock_hertz", "Clock of a device's cores.", lambda device: _hertz(device.clock)),
+    ("device_memory_clock_hertz", "Clock of a device's memory.", lambda device: _hertz(device.memory_clock)),
+    ("device_throttled", "Whether something slows a device down.", lambda device: bool(device.throttled)),
+    ("device_up", "Whether a device tells how it is.", lambda device: device.error is None),
 )
 
 
@@ -166,6 +171,10 @@ def _actors(reports: Mapping[tuple[str, str], ActorReport]) -> Iterator[Metric]:
 
 def _bytes(mebibytes: float) -> float:
     return mebibytes * 2.0**20
+
+
+def _hertz(megahertz: float | None) -> float | None:
+    return None if megahertz is None else megahertz * 1e6
 
 
 def _ratio(percent: float | None) -> float | None:

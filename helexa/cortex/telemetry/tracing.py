@@ -1,19 +1,12 @@
-"""Follows each request through the gateway as OpenTelemetry spans, where an exporter is set up; hands traces on always.
+"""What follows a request through the gateway: a span per request and per attempt, or the client's trace handed on.
 
 A client's ``traceparent`` and ``tracestate`` reach the node or provider that is asked: as they came where nothing is
-exported, else with the span of that attempt as the parent. What is exported, and how, is ``otlp``'s; that module and
-OpenTelemetry are imported only where the environment asks for spans.
-
-Source: OpenTelemetry specification, "OpenTelemetry Environment Variable Specification" and "OpenTelemetry Protocol
-Exporter".
+exported, else with the span of that attempt as the parent. What is exported, and how, is ``otlp``'s.
 """
 
-import os
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
-import structlog
 from attrs import frozen
 
 from helexa.cortex.telemetry import trace_context
@@ -23,9 +16,6 @@ from helexa.wire.meter import Totals
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 """The variables that say where spans go; the first that is set counts."""
-_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-_SPOKEN = "http/protobuf"
-_log = structlog.get_logger()
 
 
 class Ended(Protocol):
@@ -157,38 +147,3 @@ class Passing:
 
     async def aclose(self) -> None:
         """See ``Tracing``."""
-
-
-def make_tracing() -> Tracing:
-    """The tracing that this process's environment asks for.
-
-    Never raises: a fleet serves without its traces, and a line in the log says so.
-    """
-    if not wanted(os.environ):
-        return Passing()
-    try:
-        if (problem := unusable(os.environ)) is not None:
-            raise ValueError(problem)  # noqa: TRY301 - there is one end to all that can be wrong
-        from helexa.cortex.telemetry.otlp import Exporting
-
-        return Exporting.from_environment()
-    except ImportError as error:
-        _log.warning("tracing.off", reason=f"OpenTelemetry is not installed: pip install 'helexa[otel]' ({error})")
-    except Exception as error:  # noqa: BLE001 - what a library makes of settings that are not ours to check
-        _log.warning("tracing.off", reason=str(error) or type(error).__name__)
-    return Passing()
-
-
-def wanted(environment: Mapping[str, str]) -> bool:
-    """Whether an environment asks for spans."""
-    off = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-    named = any(environment.get(name, "").strip() for name in ENDPOINTS)
-    return named and not off and environment.get("OTEL_TRACES_EXPORTER", "").strip().lower() in ("", "otlp")
-
-
-def unusable(environment: Mapping[str, str]) -> str | None:
-    """Why spans cannot be exported although they are asked for, in a sentence."""
-    name, value = next(((each, environment[each]) for each in _PROTOCOLS if environment.get(each)), ("", _SPOKEN))
-    if value.strip() != _SPOKEN:
-        return f"${name} is '{value}'; helexa exports spans by {_SPOKEN} only"
-    return None
