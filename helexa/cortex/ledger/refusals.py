@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final, Literal
 
 from config import BudgetUnit
@@ -93,7 +94,7 @@ def _headers(name: bytes, purse: Purse, now: float) -> Iterable[tuple[bytes, byt
     yield b"x-ratelimit-limit-" + name, b"%d" % purse.limit.cap
     yield b"x-ratelimit-remaining-" + name, b"%d" % purse.remaining
     if purse.limit.period:
-        yield b"x-ratelimit-reset-" + name, _go_duration(reset(purse, now)).encode()
+        yield b"x-ratelimit-reset-" + name, _go_duration(math.ceil(1000 * reset(purse, now)))
 
 
 def reset(purse: Purse, now: float) -> float:
@@ -105,14 +106,14 @@ def reset(purse: Purse, now: float) -> float:
     return max(0.0, purse.frees[-1][0] - now)
 
 
-def _go_duration(seconds: float) -> str:
-    """As OpenAI writes it: ``1h0m0s``, ``250ms``; what is shorter than a millisecond is one."""
-    milliseconds = math.ceil(seconds * 1000)
+@lru_cache(maxsize=1024)
+def _go_duration(milliseconds: int) -> bytes:
+    """As OpenAI writes it: ``1h0m0s``, ``250ms``."""
     if milliseconds < 1000:  # noqa: PLR2004 - in a second
-        return f"{milliseconds}ms" if milliseconds else "0s"
-    minutes, rest = divmod(math.ceil(seconds), 60)
+        return b"%dms" % milliseconds if milliseconds else b"0s"
+    minutes, rest = divmod(-(-milliseconds // 1000), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s" if minutes else f"{rest}s"
+    return (f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s" if minutes else f"{rest}s").encode()
 
 
 def _used(purse: Purse) -> int:
