@@ -199,7 +199,8 @@ class Ledger(Actor):
 
     def _count(self, payer: Payer, used: Amounts) -> None:
         self._names[payer.key] = payer.name
-        self._spent[payer.name] = self._spent.get(payer.name, Amounts()) + used
+        spent = self._spent.get(payer.name)
+        self._spent[payer.name] = used if spent is None else spent + used
 
     def _name(self, limit: Limit) -> str:
         kind, _, name = limit.subject.partition(":")

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final
 
 from config import BudgetUnit
 from config.units import Duration, format_duration
@@ -20,9 +20,9 @@ AWAY_SECONDS: Final = 5
 _NEVER: Final = math.inf
 _CENT: Final = PICODOLLARS // 100
 
-_HEADER_NAMES: Final[tuple[tuple[Literal["requests", "tokens"], bytes], ...]] = (
-    ("requests", b"requests"),
-    ("tokens", b"tokens"),
+_HEADER_NAMES: Final = tuple(
+    (unit, tuple(f"x-ratelimit-{what}-{unit}".encode() for what in ("limit", "remaining", "reset")))
+    for unit in ("requests", "tokens")
 )
 
 
@@ -81,20 +81,24 @@ def unrecordable() -> ApiError:
 
 def headers(purses: Iterable[Purse], now: float) -> list[tuple[bytes, bytes]]:
     """``x-ratelimit-*``, of each unit for the limit of which the least is left."""
-    known = list(purses)
+    tightest: dict[str, tuple[int, Purse]] = {}
+    for purse in purses:
+        remaining, unit = purse.remaining, purse.limit.unit
+        if unit not in tightest or remaining < tightest[unit][0]:
+            tightest[unit] = remaining, purse
     found: list[tuple[bytes, bytes]] = []
-    for unit, name in _HEADER_NAMES:
-        of_unit = [purse for purse in known if purse.limit.unit == unit]
-        if of_unit:
-            found += _headers(name, min(of_unit, key=lambda purse: purse.remaining), now)
+    for unit, names in _HEADER_NAMES:
+        if unit in tightest:
+            found += _headers(names, *tightest[unit], now)
     return found
 
 
-def _headers(name: bytes, purse: Purse, now: float) -> Iterable[tuple[bytes, bytes]]:
-    yield b"x-ratelimit-limit-" + name, b"%d" % purse.limit.cap
-    yield b"x-ratelimit-remaining-" + name, b"%d" % purse.remaining
+def _headers(names: tuple[bytes, ...], remaining: int, purse: Purse, now: float) -> list[tuple[bytes, bytes]]:
+    limit, left, again = names
+    found = [(limit, b"%d" % purse.limit.cap), (left, b"%d" % remaining)]
     if purse.limit.period:
-        yield b"x-ratelimit-reset-" + name, _go_duration(math.ceil(1000 * reset(purse, now)))
+        found.append((again, _go_duration(math.ceil(1000 * reset(purse, now)))))
+    return found
 
 
 def reset(purse: Purse, now: float) -> float:
