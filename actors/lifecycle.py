@@ -14,6 +14,7 @@ from helexa.cortex.routing import placement
 from helexa.cortex.routing.fleet import Load
 from helexa.cortex.routing.placement import Site
 from helexa.cortex.routing.policy import ColdLoad
+from helexa.cortex.routing.sightings import is_fetched
 from helexa.cortex.routing.state import Happening
 from helexa.wire import errors
 
@@ -78,8 +79,10 @@ class Lifecycle:
             raise errors.upstream_error(f"The model '{load.model}' does not load on {load.node}: {failure.error}.")
 
     async def unload(self, model: str, node: str | None) -> tuple[str, ...]:
-        """Unload a model once its requests have ended; see ``ports.Lifecycle``."""
-        found, known = self._loaded(model, node), self.router.fleet().resolve(model)
+        """Unload a model once its requests have ended, or fetch it no further; see ``ports.Lifecycle``."""
+        known = self.router.fleet().resolve(model)
+        coming = self._fetching(known, node)
+        found = (*coming, *self._holders(known, node)) if coming else self._loaded(model, node)
         for each in found:
             try:
                 await self.router.loads.unload((each, known), "an operator asked for it")
@@ -122,6 +125,11 @@ class Lifecycle:
     def _holders(self, model: str, node: str | None) -> tuple[str, ...]:
         found = self.router.fleet().holders.get(model, ())
         return tuple(each.node for each in found if node in (None, each.node))
+
+    def _fetching(self, model: str, node: str | None) -> tuple[str, ...]:
+        """Where a model is on its way to."""
+        nodes = [each for name, each in self.router.fleet().nodes.items() if each.up and node in (None, name)]
+        return tuple(each.name for each in nodes if (report := each.model(model)) is not None and is_fetched(report))
 
     def _loaded(self, name: str, node: str | None) -> tuple[str, ...]:
         """Where a model is loaded.

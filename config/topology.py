@@ -11,6 +11,7 @@ from config.access import Cost, Entitlements, Provider, Route, without_slash
 from config.address import Address
 from config.budgets import LARGEST_COUNT
 from config.problems import Path
+from config.source import is_qualified
 from config.supervision import ActorSettings
 from config.units import Duration, Size
 
@@ -152,6 +153,8 @@ class Neuron:
         devices: The devices it uses ("cuda:0", "cpu"); None: all it discovers.
         memory: Bytes of each device that its models may have together; None: all that is free when they are loaded.
         preload: Ids of the models it loads at start.
+        registry: The URL of what the source "helexa" means beyond the bundled model: a server that speaks the API of
+            Hugging Face's hub; None: there is none, unless HELEXA_REGISTRY names one.
     """
 
     name: str = field(validator=v.name)
@@ -164,6 +167,7 @@ class Neuron:
     )
     memory: Size | None = field(default=None, validator=optional(v.positive("24GiB")))
     preload: tuple[str, ...] = field(default=(), validator=v.distinct)
+    registry: str | None = field(default=None, validator=optional(v.url))
 
     @endpoint.default
     def _default_endpoint(self) -> str:
@@ -176,7 +180,7 @@ class Model:
 
     Attributes:
         id: The name clients ask for, and the repository it is fetched from.
-        source: "huggingface", "helexa" (comes with the package) or "path:" and an absolute directory.
+        source: Where its files come from: see `config.source`. An id like "huggingface:owner/name" says it.
         quant: The precision its weights are reduced to when loaded; None: as published.
         tensor_parallel: How many devices share it; None: the fewest that fit.
         min_device_memory: Bytes a device must have to be considered; None: decided from the model.
@@ -200,6 +204,8 @@ class Model:
 
     @source.default
     def _default_source(self) -> str:
+        if is_qualified(self.id):
+            return self.id
         return "helexa" if self.id == BUNDLED_MODEL else "huggingface"
 
 

@@ -14,6 +14,7 @@ import attrs
 
 from config.address import Address
 from config.problems import InvalidValueError, show
+from config.source import InvalidSourceError, parse_source
 
 Validator: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
@@ -40,10 +41,6 @@ def is_slug(text: str) -> bool:
     return len(text) <= _LONGEST_SLUG and all(_SLUG_PART.fullmatch(part) for part in text.split("/"))
 
 
-def _is_source(text: str) -> bool:
-    return text in {"huggingface", "helexa"} or (text.startswith("path:/") and text.isprintable())
-
-
 def _is_database(text: str) -> bool:
     prefix = next((p for p in ("sqlite:///", "postgresql://") if text.startswith(p)), None)
     return prefix is not None and len(text) > len(prefix) and text.isprintable()
@@ -66,7 +63,6 @@ slug: Final = _matching(
 device: Final = _matching(
     lambda text: _DEVICE.fullmatch(text) is not None, "a device", '"cpu", or "cuda:" and a number, such as "cuda:0"'
 )
-source: Final = _matching(_is_source, "a source", '"huggingface", "helexa", or "path:" and an absolute path')
 path: Final = _matching(
     lambda text: bool(text.strip()) and text.isprintable(), "a path", 'such as "/etc/helexa/server.pem"'
 )
@@ -98,6 +94,14 @@ def database(_: object, attribute: "attrs.Attribute[Any]", value: str) -> None:
     if not _is_database(value):
         hint = '"sqlite:///" and a path, or "postgresql://" and a server'
         raise InvalidValueError("is not a database URL", hint, (attribute.name,))
+
+
+def source(_: object, attribute: "attrs.Attribute[Any]", value: str) -> None:
+    """Accept where a model may come from."""
+    try:
+        parse_source(value)
+    except InvalidSourceError as error:
+        raise InvalidValueError(f"{show(value)} {error.problem}", error.hint, (attribute.name,)) from None
 
 
 def url(_: object, attribute: "attrs.Attribute[Any]", value: str) -> None:

@@ -53,6 +53,7 @@ _HELD = (
     "idle_seconds",
     "error",
     "limit",
+    "progress",
 )
 
 
@@ -60,7 +61,7 @@ def render_held(rows: Iterable[dict[str, Any]]) -> RenderableType:
     """What ``held`` found, as a table."""
     table = new_table("MODEL", "NODE", "DEVICE", "STATUS", "MEMORY", "KV CACHE", "RUNNING", "WAITING", "IDLE")
     for row in rows:
-        state = f"{row['status']}, pinned" if row["pinned"] else row["status"]
+        state = f"{_doing(row)}, pinned" if row["pinned"] else _doing(row)
         status = Text("unloading", "yellow") if row["draining"] else Text(state, _STYLES.get(row["status"], ""))
         memory, running, waiting = f"{row['memory_mb']:,} MiB", str(row["running"]), str(row["waiting"])
         add_row(
@@ -76,6 +77,18 @@ def render_held(rows: Iterable[dict[str, Any]]) -> RenderableType:
             _idle(row),
         )
     return table
+
+
+def _doing(row: dict[str, Any]) -> str:
+    progress = row["progress"] or {}
+    return f"fetching, {fetched(progress)}" if progress.get("phase") == "downloading" else str(row["status"])
+
+
+def fetched(progress: dict[str, Any]) -> str:
+    """How far a download has come, e.g. ``45 % of 15.3 GiB, 2m left``; from a report's ``progress``."""
+    done, total, left = progress["done"], progress["total"], progress["seconds_left"]
+    part = f"{100 * done // total} % of {total / 2**30:.1f} GiB" if total else "nothing yet"
+    return part if left is None else f"{part}, {format_duration(Duration(float(round(left))))} left"
 
 
 def _kv(row: dict[str, Any]) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from tui.status import fetched
+
 
 class Progress:
     """Picks what concerns one model out of a fleet's events.
@@ -15,7 +17,7 @@ class Progress:
     def __init__(self, model: str, say: Callable[[str], None]) -> None:
         self._models = {model}
         self._say = say
-        self._said: set[tuple[str, str, str]] = set()
+        self._said: set[tuple[str, str, str, int]] = set()
 
     def hear(self, event: dict[str, Any]) -> None:
         """Take an event as ``/fleet/events`` sends it."""
@@ -32,12 +34,22 @@ class Progress:
     def _tell(self, kind: str, data: dict[str, Any]) -> None:
         if kind == "model.loading":
             self._models |= set(data.get("evicts") or ())
-        line = _sentence(kind, data)
-        # The neuron's own report of a load comes after cortex's, and says less.
-        key = (kind, str(data.get("node")), str(data.get("model")))
+        line = _progress(data) if kind == "model.progress" else _sentence(kind, data)
+        # The neuron's own report of a load comes after cortex's, and says less. Of progress, each tenth is news.
+        key = (kind, str(data.get("node")), str(data.get("model")), _tenths(data))
         if line is not None and key not in self._said:
             self._said.add(key)
             self._say(line)
+
+
+def _tenths(data: dict[str, Any]) -> int:
+    return 10 * data.get("done", 0) // data["total"] if data.get("total") else 0
+
+
+def _progress(data: dict[str, Any]) -> str | None:
+    if data.get("phase") != "downloading":
+        return None
+    return f"{data.get('node')}: fetching {data.get('model')}: {fetched(data)}"
 
 
 def _sentence(kind: str, data: dict[str, Any]) -> str | None:

@@ -119,7 +119,7 @@ def _add_models(app: QuartTrio, service: Service) -> None:
     @app.post("/models/estimate")
     async def estimate() -> Response:
         wanted = [_load_request(fields) for fields in await _listed("models", _MOST_ESTIMATES)]
-        return json_response(fleet.to_json(await estimates.estimate(wanted, service.source_of)))
+        return json_response(fleet.to_json(await estimates.estimate(wanted, service.source_of, service.registry)))
 
     @app.post("/models/unload")
     async def unload() -> Response:

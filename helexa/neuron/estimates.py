@@ -1,8 +1,8 @@
 """What models would need here, read from their files: what a placement is decided by, before anything is loaded."""
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import trio
@@ -10,6 +10,8 @@ import trio
 from helexa.engine import files
 from helexa.engine.memory import MIB, bytes_per_token, context_length, layers_of
 from helexa.neuron import sources
+from helexa.neuron.sources import Wanted
+from helexa.neuron.sources.listing import Listing, split_parts, total
 from helexa.wire.errors import ApiError
 from helexa.wire.fleet import Estimate, EstimateList, LoadRequest
 
@@ -18,25 +20,28 @@ SHORTEST_CONTEXT = 4096
 PATIENCE_SECONDS = 5.0
 """For what has to be asked for over the network. An estimate that is late is of no use to whoever waits for a load."""
 _LINES = 8
-_WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+_CONFIG = "config.json"
+_LARGEST_CONFIG = 1 << 20
 _WIDE = ("float32", "torch.float32")
 
 SourceOf = Callable[[str], str | None]
 
 
-async def estimate(wanted: Sequence[LoadRequest], source_of: SourceOf) -> EstimateList:
+async def estimate(wanted: Sequence[LoadRequest], source_of: SourceOf, registry: str | None = None) -> EstimateList:
     """Estimate all of them at once, in their order.
 
     Args:
         wanted: models; a source in a request goes first, as for a load.
         source_of: the catalogue's source of a model, ``None`` if the catalogue does not have it.
+        registry: the URL of what ``helexa:`` means, as the topology says.
     """
     found: dict[int, Estimate] = {}
     # Threads that wait for the network until they give up, after those who asked them: not of those that all else uses.
     lines = trio.CapacityLimiter(_LINES)
 
     async def one(index: int, request: LoadRequest) -> None:
-        found[index] = await _estimate(request.model, request.source or source_of(request.model), lines)
+        source = request.source or source_of(request.model)
+        found[index] = await _estimate(request.model, source, registry, lines)
 
     async with trio.open_nursery() as nursery:
         for index, request in enumerate(wanted):
@@ -44,65 +49,68 @@ async def estimate(wanted: Sequence[LoadRequest], source_of: SourceOf) -> Estima
     return EstimateList(tuple(found[index] for index in range(len(wanted))))
 
 
-async def _estimate(model: str, source: str | None, lines: trio.CapacityLimiter) -> Estimate:
-    if source is None:
-        return Estimate(model, error="it is not in the catalogue, and no source is given")
-    local = await trio.to_thread.run_sync(_here, model, source)
-    if local is not None:
+async def _estimate(model: str, source: str | None, registry: str | None, lines: trio.CapacityLimiter) -> Estimate:
+    local = await trio.to_thread.run_sync(_here, model, source, registry)
+    if isinstance(local, Estimate):
         return local
     with trio.move_on_after(PATIENCE_SECONDS):
-        return await trio.to_thread.run_sync(_there, model, abandon_on_cancel=True, limiter=lines)
+        return await trio.to_thread.run_sync(_there, model, local, abandon_on_cancel=True, limiter=lines)
     return Estimate(model)
 
 
-def _here(model: str, source: str) -> Estimate | None:
-    """From the files of this host; ``None`` if they would have to be fetched first."""
-    if source == "huggingface":
-        directory = _cached(model)
-        found = None if directory is None else _of(model, directory)
-        return None if found is None or found.error else found
+def _here(model: str, source: str | None, registry: str | None) -> Estimate | Wanted:
+    """From the files of this host; or else what would have to be fetched first."""
     try:
-        return _of(model, Path(sources.resolve(model, source)))
+        found = sources.find(model, source, registry)
     except ApiError as error:
         return Estimate(model, error=error.message)
+    if isinstance(found, Path):
+        return _of(model, found)
+    cached = found.cache.current()
+    lies_here = None if cached is None else _of(model, cached / (found.gguf or ""))
+    return found if lies_here is None or lies_here.error else lies_here
 
 
-def _cached(model: str) -> Path | None:
-    """The model's directory in the Hugging Face cache, which may lack some of its files."""
-    from huggingface_hub import try_to_load_from_cache
-
+def _there(model: str, wanted: Wanted) -> Estimate:
+    """From what a registry tells of a model. Nothing where it tells nothing: a load will say why."""
     try:
-        found = try_to_load_from_cache(model, "config.json")
-    except ValueError:  # an id that cannot be one
-        return None
-    return Path(found).parent if isinstance(found, str) else None
-
-
-def _there(model: str) -> Estimate:
-    """From what Hugging Face tells of a model. Nothing where it tells nothing: a load will say why."""
-    from huggingface_hub import HfApi, hf_hub_download
-
-    try:
-        info = HfApi().model_info(model, files_metadata=True, timeout=PATIENCE_SECONDS)
-        weights = remote_weights({each.rfilename: each.size or 0 for each in info.siblings or ()})
-        config = hf_hub_download(model, "config.json", etag_timeout=PATIENCE_SECONDS)
-        return Estimate(model, _mib(weights), _mib(_kv_bytes(Path(config).parent)))
+        with wanted.registry.client(PATIENCE_SECONDS) as client:
+            listing = wanted.registry.listing(client, wanted.repository)
+            weights = remote_weights(listing, wanted.gguf)
+            config = listing.get(_CONFIG)
+            if config is None or config.size > _LARGEST_CONFIG:
+                return Estimate(model, _mib(weights))
+            read = client.get(wanted.registry.url(wanted.repository, config)).raise_for_status().content
+        return Estimate(model, _mib(weights), _mib(_kv_bytes_of(read)))
     except Exception:  # noqa: BLE001 - whatever a network, its libraries and a stranger's repository come up with
         return Estimate(model)
 
 
-def remote_weights(sizes: dict[str, int]) -> int:
+def remote_weights(listing: Listing, gguf: str | None = None) -> int:
     """Bytes of the files that a model would be read from, of all that its repository has."""
-    usual = [size for name, size in sizes.items() if _WEIGHTS.fullmatch(name)]
-    other = [size for name, size in sizes.items() if name.endswith(".safetensors") and "/" not in name]
-    return sum(usual or other)
+    return total(listing.likely_weights() if gguf is None else listing.parts_of(gguf))
 
 
-def _of(model: str, directory: Path) -> Estimate:
+def _kv_bytes_of(config: bytes) -> int:
+    with TemporaryDirectory() as directory:
+        (Path(directory) / _CONFIG).write_bytes(config)
+        return _kv_bytes(Path(directory))
+
+
+def _of(model: str, place: Path) -> Estimate:
     try:
-        return Estimate(model, _mib(files.weights_bytes(directory)), _mib(_kv_bytes(directory)))
-    except ValueError as error:
+        if place.suffix == ".gguf":
+            return _of_gguf(model, place)
+        return Estimate(model, _mib(files.weights_bytes(place)), _mib(_kv_bytes(place)))
+    except (OSError, ValueError) as error:
         return Estimate(model, error=str(error))
+
+
+def _of_gguf(model: str, file: Path) -> Estimate:
+    """As large as it lies on the disk; its KV cache is told by a configuration beside it, or not at all."""
+    weights = sum(file.with_name(part).stat().st_size for part in split_parts(file.name))
+    has_config = file.with_name(_CONFIG).is_file()
+    return Estimate(model, _mib(weights), _mib(_kv_bytes(file.parent)) if has_config else 0)
 
 
 def _kv_bytes(directory: Path) -> int:

@@ -7,8 +7,9 @@ import structlog
 import trio
 from attrs import define, evolve, field, frozen
 
-from helexa.neuron import sources
+from config.source import is_qualified
 from helexa.neuron.defaults import recommended
+from helexa.neuron.fetches import Fetches
 from helexa.neuron.grammars import Grammars
 from helexa.neuron.ports import Engines
 from helexa.text import ChatTokenizer
@@ -48,19 +49,22 @@ class Service:
     Attributes:
         engines: the workers.
         source_of: the catalogue's source of a model, ``None`` if the catalogue does not have it.
+        registry: the URL of what the source ``helexa`` means, as the topology says.
         compilers: the threads in which grammars are compiled.
     """
 
     engines: Engines
     source_of: Callable[[str], str | None]
+    registry: str | None = None
     activation: Activation = field(factory=Activation)
     started: float = field(factory=monotonic)
     compilers: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(_COMPILERS))
     _faces: dict[str, Face] = field(factory=dict)
+    _fetches: Fetches = field(factory=Fetches)
 
     def reports(self) -> tuple[ModelReport, ...]:
-        """Every model here, with the capabilities its template shows."""
-        return tuple(self._with_capabilities(report) for report in self.engines.reports())
+        """Every model here or on its way, with the capabilities its template shows."""
+        return self._fetches.with_reports(self._with_capabilities(report) for report in self.engines.reports())
 
     def _with_capabilities(self, report: ModelReport) -> ModelReport:
         face = self._faces.get(report.id)
@@ -95,16 +99,19 @@ class Service:
             ApiError: it is not in the catalogue, its files are not there, or it does not load.
         """
         source = request.source or self.source_of(request.model)
-        if source is None:
+        if source is None and not is_qualified(request.model):
             raise errors.model_not_found(request.model)
-        # abandoned when cancelled: a stop must not wait for a download
-        path = await trio.to_thread.run_sync(sources.resolve, request.model, source, abandon_on_cancel=True)
+        with self._fetches.shown(request) as fetch:
+            await self._serve(request, await fetch.resolve(source, self.registry))
+        return self.report(request.model)
+
+    async def _serve(self, request: LoadRequest, path: str) -> None:
+        """Load what is here."""
         face = await trio.to_thread.run_sync(_load_face, request.model, path, abandon_on_cancel=True)
         if not self._is_here(request.model):
             # Before the engine is asked: the model will load also when whoever wants it now does not wait for it.
             self._faces[request.model] = face
         await self.engines.load(request.model, path, request.device)
-        return self.report(request.model)
 
     def _is_here(self, model: str) -> bool:
         """Whether a model is loaded, or about to be, and so keeps the tokenizer that belongs to its weights."""
@@ -112,14 +119,16 @@ class Service:
         return here and model in self._faces
 
     async def unload(self, model: str) -> None:
-        """Unload a model and wait until its memory is free.
+        """Unload a model and wait until its memory is free; fetch it no further, if that is as far as it has come.
 
         Raises:
             ApiError: ``model_not_found``.
         """
         self.report(model)
+        was_coming = self._fetches.stop(model)
         self._faces.pop(model, None)
-        await self.engines.unload(model)
+        if not was_coming or any(report.id == model for report in self.engines.reports()):
+            await self.engines.unload(model)
 
     async def restart(self, device: str, *, force: bool) -> tuple[ModelReport, ...]:
         """Restart a device's worker, and wait until its models serve again; what became of them.

@@ -42,7 +42,7 @@ async def run_neuron(topology: Topology, neuron: Neuron, ready_fd: int | None) -
     host = await trio.to_thread.run_sync(discover, abandon_on_cancel=True)  # measures, and asks a driver that may hang
     build_version()
     pool = DevicePool(_devices(neuron, host), topology.actors.device_worker.restart, neuron.memory)
-    service = Service(pool, lambda model: entry.source if (entry := topology.model(model)) else None)
+    service = Service(pool, lambda model: entry.source if (entry := topology.model(model)) else None, neuron.registry)
     drain = Drain()
     stop = trio.Event()
     async with trio.open_nursery() as process:

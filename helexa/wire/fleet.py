@@ -8,6 +8,8 @@ from typing import Any, Literal, TypeVar
 from attrs import field, frozen
 from cattrs.preconf.orjson import make_converter
 
+from helexa.wire.progress import Progress
+
 ModelStatus = Literal["loaded", "unloaded", "loading", "recovering", "failed"]
 ActivationState = Literal["pre_warming", "ready"]
 
@@ -190,6 +192,7 @@ class ModelReport:
         error: why it ``failed``.
         kv: its KV cache, as its worker last told; ``None`` before that.
         steps: its engine's steps, likewise.
+        progress: how far it has come while it is ``loading``.
     """
 
     id: str
@@ -205,6 +208,7 @@ class ModelReport:
     kv_mb: int = 0
     capacity: int = 0
     steps: Steps | None = None
+    progress: Progress | None = None
 
 
 @frozen
@@ -294,7 +298,7 @@ class Version:
 
 @frozen
 class LoadRequest:
-    """``POST /models/load``. ``source`` as in the topology: ``helexa``, ``huggingface`` or ``path:/…``."""
+    """``POST /models/load``. ``source`` as in the topology: see `config.source`."""
 
     model: str
     source: str | None = None

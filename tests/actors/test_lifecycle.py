@@ -10,8 +10,10 @@ from simulated import Simulation, cortex, simulate
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.lifecycle import Lifecycle
+from helexa.cortex.routing.state import NodeUp
 from helexa.wire.errors import ApiError
-from helexa.wire.fleet import Activation
+from helexa.wire.fleet import Activation, ModelReport
+from helexa.wire.progress import Progress
 
 
 @pytest.fixture
@@ -201,6 +203,18 @@ async def test_an_unload_of_what_is_not_loaded(nursery: trio.Nursery, clock: Moc
             await lifecycle.unload("m", node)
         assert (caught.value.status, caught.value.code) == (400, "invalid_value")
         assert message in caught.value.message
+
+
+async def test_an_unload_of_what_is_still_fetched_ends_that(nursery: trio.Nursery, clock: MockClock) -> None:
+    fleet = simulate({"m": 600}, {"a": set(), "b": {"m"}, "c": set()})
+    lifecycle = await started(nursery, fleet)
+    for node, phase in (("a", "downloading"), ("c", "loading")):
+        said = fleet.router.fleet().nodes[node].sighting
+        assert said is not None
+        coming = ModelReport("m", "loading", progress=Progress(phase))  # type: ignore[arg-type]
+        fleet.router.state.see(NodeUp(node, evolve(said, models=(coming,)), trio.current_time()))
+    assert await lifecycle.unload("m", "a") == ("a",)
+    assert fleet.calls == ["unload m on a"]
 
 
 async def test_an_unload_of_what_is_busy_for_too_long(nursery: trio.Nursery, clock: MockClock) -> None:

@@ -63,6 +63,8 @@ def test_the_defaults_of_restarts_are_five_in_ten_minutes() -> None:
 def test_only_the_bundled_model_comes_from_the_package_by_default() -> None:
     assert Model("helexa/tiny").source == "helexa"
     assert Model("Qwen/Qwen3-8B").source == "huggingface"
+    assert Model("huggingface:Qwen/Qwen3-8B").source == "huggingface:Qwen/Qwen3-8B"
+    assert Model("helexa:team/model").source == "helexa:team/model"
 
 
 def test_an_endpoint_is_the_listener_unless_it_is_given() -> None:

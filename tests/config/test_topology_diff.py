@@ -60,6 +60,11 @@ def change(old: str, new: str, base: str = BASE) -> Changes:
         ('[aliases]\ntiny = "helexa/tiny"', '[aliases]\nx = "helexa/tiny"\ntiny = "helexa/tiny"', ["+ aliases.x = "]),
         ('listen = "0.0.0.0:13131"', 'listen = "0.0.0.0:1"', ["(neuron beast restarts for it)"]),
         ('listen = "0.0.0.0:13131"', 'listen = "0.0.0.0:13131"\nmemory = "1GiB"', ['"1GiB"  (neuron beast restarts']),
+        (
+            'listen = "0.0.0.0:13131"',
+            'listen = "0.0.0.0:13131"\nregistry = "http://models.lan"',
+            ['"http://models.lan"  (neuron beast restarts'],
+        ),
         ('listen = "0.0.0.0:13131"', 'listen = "0.0.0.0:13131"\npreload = ["helexa/tiny"]', ["beast next starts)"]),
         (
             'listen = "0.0.0.0:13131"',

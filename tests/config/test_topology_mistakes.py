@@ -113,7 +113,10 @@ VALUES = [
     ("[[models]]\nid = ''", f'2: models.0.id: "" is not an id ({SLUG})'),
     (
         M + "source = 'path:models'",
-        '3: models.0.source: "path:models" is not a source ("huggingface", "helexa", or "path:" and an absolute path)',
+        (
+            '3: models.0.source: "path:models" has no absolute path '
+            '("path:" and an absolute path, such as "path:/srv/models/mine")'
+        ),
     ),
     (M + "quant = 'int3'", '3: models.0.quant: "int3" is not one of the choices (one of "int4", "int8", "fp8")'),
     (

@@ -115,7 +115,9 @@ def models(draw: st.DrawFn, name: str, pins: tuple[str, ...]) -> Model:
         capabilities=draw(capabilities),
         cost=Cost(draw(prices), draw(prices)),
     )
-    source = draw(st.sampled_from([None, "huggingface", "helexa", "path:/srv/'a b'/\"ü\""]))
+    source = draw(
+        st.sampled_from([None, "huggingface", "helexa:a/b", "huggingface:a/b/c.gguf", "path:/srv/'a b'/\"ü\""])
+    )
     return plain if source is None else evolve(plain, source=source)
 
 

@@ -49,6 +49,22 @@ def test_what_the_neuron_says_once_more_is_not_told_again() -> None:
     ]
 
 
+def fetching(done: int, seconds_left: float | None = None, **data: Any) -> dict[str, Any]:
+    told = {"phase": "downloading", "done": done, "total": 10 * 2**30, "seconds_left": seconds_left}
+    return event("progress", **{**told, **data})
+
+
+def test_a_download_is_told_at_each_tenth() -> None:
+    steps = [fetching(part * 2**30 // 20, seconds_left=90.0) for part in range(40)]
+    lines = told("m", event("progress", phase="resolving", done=0, total=0, seconds_left=None), *steps)
+    assert lines[:2] == ["a: fetching m: 0 % of 10.0 GiB, 1m30s left", "a: fetching m: 10 % of 10.0 GiB, 1m30s left"]
+    assert len(lines) == 2
+
+
+def test_a_download_of_unknown_size_and_speed() -> None:
+    assert told("m", fetching(0, total=0)) == ["a: fetching m: nothing yet"]
+
+
 def test_a_failure_says_why() -> None:
     assert told("m", event("load_failed", error="no memory")) == ["a: could not load m: no memory"]
 

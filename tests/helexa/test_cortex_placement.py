@@ -12,6 +12,7 @@ from config import Model, Size, Topology
 from helexa.cortex.routing.fleet import Failure, Fleet, Load, Use
 from helexa.cortex.routing.placement import Site, hosts, survey
 from helexa.wire.fleet import Activation, ModelReport, ModelStatus
+from helexa.wire.progress import Progress
 
 MIB = 2**20
 NOW = 1000.0
@@ -199,6 +200,13 @@ def test_of_several_that_have_to_settle_the_first_decides_when_to_look_again() -
     fleet = fleet_of({"a": taking(900, loaded("x", 400), loaded("y", 500))}, cortex=eviction(residency=5.0))
     fleet = evolve(fleet, uses={("a", "x"): Use(NOW - 1.0, NOW), ("a", "y"): Use(NOW - 3.0, NOW)})
     assert only(fleet).until == NOW + 2.0
+
+
+def test_a_model_on_its_way_to_a_node_keeps_no_device_busy() -> None:
+    fetched = ModelReport("x", "loading", progress=Progress("downloading", 1, 10))
+    assert only(fleet_of({"a": taking(1, fetched)})).verdict == "fits"
+    loads = evolve(fetched, progress=Progress("loading"))
+    assert only(fleet_of({"a": taking(1, loads)})).reason == "x is loading there"
 
 
 def test_a_device_on_which_something_goes_on_has_to_wait() -> None:

@@ -2,8 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -11,11 +11,13 @@ import pytest
 import trio
 from checkpoints import LLAMA_CONTEXT, QWEN_CONTEXT
 from http_parts import Call
+from hubs import Hub, Repository, contents, serving_hub
 
 from helexa import tiny
 from helexa.engine import files
 from helexa.engine.memory import MIB
 from helexa.neuron import estimates
+from helexa.neuron.sources.listing import Listing, RemoteFile
 from helexa.web.front import Front
 from helexa.wire.fleet import Estimate, EstimateList, LoadRequest, from_json
 
@@ -40,16 +42,19 @@ def copy(qwen: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty cache of Hugging Face's, and no network."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    return tmp_path / "hub"
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """A registry that has nothing, in the place of Hugging Face, and an empty cache."""
+    monkeypatch.delenv("HELEXA_REGISTRY", raising=False)
+    with serving_hub() as hub:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        yield hub
 
 
-def cache(hub: Path, model: str, files_of: Path) -> Path:
+def cache(directory: Path, model: str, files_of: Path) -> Path:
     """Put a model into the cache, as a download would."""
-    repository = hub / f"models--{model.replace('/', '--')}"
+    repository = directory / "hub" / f"models--{model.replace('/', '--')}"
     snapshot = repository / "snapshots" / COMMIT
     shutil.copytree(files_of, snapshot)
     (repository / "refs").mkdir()
@@ -99,19 +104,31 @@ async def test_the_catalogue_s_source_fills_in_and_the_order_is_kept(qwen: Path)
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        (None, "it is not in the catalogue, and no source is given"),
+        (None, "it is not in the catalogue, and no source is given."),
         ("path:/nowhere", "'/nowhere' has no config.json; a model directory is expected."),
-        ("s3://bucket", "unknown source 's3://bucket'; use 'helexa', 'huggingface' or 'path:/…'."),
+        ("s3://bucket", "'s3://bucket' is not a source; "),
         ("helexa", f"'m' is not bundled with helexa; '{tiny.MODEL_ID}' is."),
+        ("huggingface:m", "'huggingface:m' does not name a repository; "),
     ],
 )
 async def test_what_cannot_be_loaded_is_told_with_the_reason(source: str | None, reason: str) -> None:
-    assert await estimate("m", source) == Estimate("m", error=reason)
+    found = await estimate("m", source)
+    assert found == Estimate("m", error=found.error)
+    assert (found.error or "").startswith(reason)
 
 
 async def test_a_directory_that_holds_no_model(copy: Path) -> None:
     (copy / "model.safetensors").unlink()
-    assert (await estimate("m", f"path:{copy}")).error == "it has no safetensors file"
+    assert "has a config.json and no safetensors weights" in ((await estimate("m", f"path:{copy}")).error or "")
+
+
+async def test_a_gguf_file_is_as_large_as_all_its_parts(copy: Path) -> None:
+    for part in (1, 2):
+        (copy / f"x-0000{part}-of-00002.gguf").write_bytes(b"GGUF" + bytes(3 * MIB))
+    found = await estimate("m", f"path:{copy / 'x-00001-of-00002.gguf'}")
+    assert found == Estimate("m", 7, mib(QWEN_CONTEXT * TOKEN_BYTES))
+    (copy / "config.json").unlink()
+    assert await estimate("m", f"path:{copy / 'x-00001-of-00002.gguf'}") == Estimate("m", 7)
 
 
 @pytest.mark.parametrize("config", ["{", '{"model_type": "unheard-of"}', "{}", '{"model_type": "timm_wrapper"}'])
@@ -126,40 +143,53 @@ async def test_a_configuration_that_nobody_can_run(copy: Path, config: str) -> N
 # Hugging Face
 
 
-async def test_a_model_in_the_cache_needs_no_network(hub: Path, qwen: Path) -> None:
-    cache(hub, "org/model", qwen)
+async def test_a_model_in_the_cache_needs_no_network(hub: Hub, qwen: Path, tmp_path: Path) -> None:
+    cache(tmp_path, "org/model", qwen)
     found = await estimate("org/model", "huggingface")
     assert found == Estimate("org/model", mib(files.weights_bytes(qwen)), mib(QWEN_CONTEXT * TOKEN_BYTES))
+    assert hub.asked == []
 
 
-@pytest.mark.parametrize("model", ["nobody/nothing", "../../etc", "a/b/c"])
-async def test_a_model_that_nothing_is_known_of_may_still_be_loaded(hub: Path, model: str) -> None:
-    assert await estimate(model, "huggingface") == Estimate(model)
+async def test_a_model_that_nothing_is_known_of_may_still_be_loaded(hub: Hub) -> None:
+    assert await estimate("nobody/nothing", "huggingface") == Estimate("nobody/nothing")
 
 
-async def test_a_half_fetched_model_is_asked_for(hub: Path, qwen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    snapshot = cache(hub, "org/model", qwen)
+async def test_a_model_is_estimated_before_it_is_fetched(hub: Hub, qwen: Path, tmp_path: Path) -> None:
+    hub.repositories["org/model"] = Repository(contents(qwen))
+    found = await estimate("mine", "huggingface:org/model")
+    assert found == Estimate("mine", mib(files.weights_bytes(qwen)), mib(QWEN_CONTEXT * TOKEN_BYTES))
+    assert hub.fetches("model.safetensors") == []
+    assert contents(tmp_path) == {}
+
+
+async def test_a_half_fetched_model_is_asked_for(hub: Hub, qwen: Path, tmp_path: Path) -> None:
+    snapshot = cache(tmp_path, "org/model", qwen)
     (snapshot / "model.safetensors").unlink()
-    asked = tell(monkeypatch, {"model.safetensors": 5 * MIB, "config.json": 10})
-    found = await estimate("org/model", "huggingface")
-    assert found == Estimate("org/model", 5, mib(QWEN_CONTEXT * TOKEN_BYTES))
-    assert asked == ["org/model"]
+    config = (qwen / "config.json").read_bytes()
+    hub.repositories["org/model"] = Repository({"model.safetensors": bytes(5 * MIB), "config.json": config})
+    assert await estimate("org/model", "huggingface") == Estimate("org/model", 5, mib(QWEN_CONTEXT * TOKEN_BYTES))
 
 
-def tell(monkeypatch: pytest.MonkeyPatch, sizes: dict[str, int]) -> list[str]:
-    """Have Hugging Face tell these sizes of any model; whom it was asked about."""
-    asked: list[str] = []
+async def test_a_file_of_a_repository_is_estimated_alone(hub: Hub) -> None:
+    hub.repositories["org/model"] = Repository({"a.gguf": bytes(5 * MIB), "b.gguf": bytes(7 * MIB)})
+    assert await estimate("m", "huggingface:org/model/a.gguf") == Estimate("m", 5)
 
-    def model_info(_: Any, model: str, **__: Any) -> Any:
-        asked.append(model)
-        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name, size=size) for name, size in sizes.items()])
 
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", model_info)
-    return asked
+async def test_a_registry_of_one_s_own_is_asked(hub: Hub) -> None:
+    hub.repositories["org/model"] = Repository({"a.gguf": bytes(5 * MIB)})
+    wanted = [LoadRequest("m", "helexa:org/model/a.gguf")]
+    (found,) = (await estimates.estimate(wanted, lambda _: None, hub.endpoint)).models
+    assert found == Estimate("m", 5)
+
+
+async def test_a_configuration_that_is_too_large_to_be_one_is_not_fetched(hub: Hub) -> None:
+    hub.repositories["org/model"] = Repository({"model.safetensors": b"x", "config.json": bytes(2 * MIB)})
+    assert await estimate("org/model", "huggingface") == Estimate("org/model", 1)
+    assert hub.fetches("config.json") == []
 
 
 async def test_a_network_that_never_answers_costs_five_seconds_for_all_together(
-    hub: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
     async def never(work: Any, *args: Any, **_: Any) -> Any:
         return await trio.sleep_forever() if work is estimates._there else work(*args)
@@ -188,7 +218,8 @@ async def test_a_network_that_never_answers_costs_five_seconds_for_all_together(
     ],
 )
 def test_of_a_repository_only_what_would_be_read_counts(sizes: dict[str, int], expected: int) -> None:
-    assert estimates.remote_weights(sizes) == expected
+    listing = Listing("c", tuple(RemoteFile(name, size, None, None, "c") for name, size in sizes.items()))
+    assert estimates.remote_weights(listing) == expected
 
 
 # over HTTP

@@ -12,6 +12,7 @@ from helexa.cortex.routing.fleet import Fleet
 from helexa.cortex.routing.state import NodeDown, State
 from helexa.wire import fleet as shapes
 from helexa.wire.fleet import ActorReport, DeviceHealth, Estimate, KvCache, Limit, ModelReport
+from helexa.wire.progress import Progress
 from tui.plan import render_plan
 from tui.status import held, render, render_held
 
@@ -118,6 +119,14 @@ def test_pinned_and_leaving_models_are_marked() -> None:
     assert "loaded, pinned" in ps(state)[1]
     state.drain(("beast", "helexa/tiny"), on=True)
     assert "unloading" in ps(state)[1]
+
+
+def test_a_model_on_its_way_shows_how_far_it_is() -> None:
+    progress = Progress("downloading", 3 * 2**30, 10 * 2**30, 1e8, 75.2)
+    lines = text_of(render_held(held(listing.snapshot(with_one(ModelReport("m", "loading", progress=progress)).fleet))))
+    assert "fetching, 30 % of 10.0 GiB, 1m15s left" in lines[1]
+    loads = with_one(ModelReport("m", "loading", "cpu", progress=Progress("loading")))
+    assert " loading " in text_of(render_held(held(listing.snapshot(loads.fleet))))[1]
 
 
 def test_models_that_are_not_loaded_are_not_held() -> None:

@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 from config import Model
 from helexa.cortex.routing.eviction import Candidate, is_busy, smallest
 from helexa.cortex.routing.fleet import Fleet, Node
-from helexa.cortex.routing.sightings import held_mb
+from helexa.cortex.routing.sightings import held_mb, is_fetched
 from helexa.wire.fleet import DeviceInfo, ModelReport
 
 _MIB = 2**20
@@ -221,7 +221,7 @@ def _need(node: Node, model: str) -> int:
 
 def _promised(node: Node, model: Model) -> int:
     """MiB of models that the node's start-up is still to load, on whichever device."""
-    reported = {report.id for report in node.models} if node.coming else set()
+    reported = {report.id for report in node.models if not is_fetched(report)} if node.coming else set()
     return sum(_need(node, each) for each in node.coming if each != model.id and each not in reported)
 
 
@@ -232,6 +232,7 @@ def _occupied(fleet: Fleet, node: Node, device: DeviceInfo) -> str | None:
             return f"it is loading {load.model}"
     for report in node.models:
         leaving = (node.name, report.id) in fleet.draining
-        if report.device in (None, device.name) and (report.status in _CHANGING or leaving):
+        changing = report.status in _CHANGING and not is_fetched(report)
+        if report.device in (None, device.name) and (changing or leaving):
             return f"{report.id} is {'about to be unloaded' if leaving else report.status} there"
     return None

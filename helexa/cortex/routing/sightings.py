@@ -6,6 +6,7 @@ from attrs import evolve
 
 from helexa.cortex.routing.fleet import Holder, Node, Sighting
 from helexa.wire.fleet import DeviceHealth, ModelReport
+from helexa.wire.progress import Progress
 
 Told = Mapping[str, Holder | None]
 
@@ -49,6 +50,26 @@ def failures(before: Node, after: Node) -> dict[str, str]:
     return {
         model: error for model, error in _failed(after.sighting) if model not in serving and (model, error) not in old
     }
+
+
+def is_fetched(report: ModelReport) -> bool:
+    """Whether a model is still on its way to its node, and so has nothing of any device yet."""
+    return report.progress is not None and report.progress.phase != "loading"
+
+
+def progress(before: Node, after: Node) -> Iterator[tuple[str, Progress]]:
+    """Models that are on another hundredth of their way to being served than they were, and how far they are.
+
+    No finer: the log of events is short, and must not be full of one download.
+    """
+    was = {report.id: _step(report.progress) for report in before.models}
+    for report in after.models if after.up else ():
+        if report.progress is not None and report.status == "loading" and _step(report.progress) != was.get(report.id):
+            yield report.id, report.progress
+
+
+def _step(told: Progress | None) -> tuple[str, int] | None:
+    return None if told is None else (told.phase, 100 * told.done // told.total if told.total else 0)
 
 
 def _failed(sighting: Sighting) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from attrs import evolve, field, frozen
+from attrs import asdict, evolve, field, frozen
 
 from config import Model, Topology
 from helexa.cortex.routing import sightings
@@ -348,6 +348,8 @@ class State:
                 data["error"] = errors.get(model)
             if model in failed or not self._is_ours(after.name, model, was, status):
                 yield Happening(_KINDS.get(status, f"model.{status}"), data)
+        for model, progress in sightings.progress(before, after):
+            yield Happening("model.progress", {"node": after.name, "model": model, **asdict(progress)})
 
     def _is_ours(self, node: str, model: str, was: str | None, status: str) -> bool:
         """Whether it is what cortex has done, and tells of by itself."""

@@ -1,0 +1,102 @@
+"""A model that a real fleet fetches from a registry: told of meanwhile, resumed after a death, served in the end."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from harness import Fleet, make_fleet, wait_until
+from hubs import Fault, Hub, Repository, contents, serving_hub
+
+import helexa.tiny
+
+MODEL = "house/fetched"
+WEIGHTS = "model.safetensors"
+CHECKPOINT = Path(helexa.tiny.__file__).parent / "checkpoint"
+HALF = 3 << 20
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """A registry in the place of Hugging Face, for whatever is started from here."""
+    with serving_hub() as hub:
+        hub.repositories["org/tiny"] = Repository(contents(CHECKPOINT))
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+        monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        yield hub
+
+
+@pytest.fixture
+def fleet(hub: Hub, tmp_path: Path) -> Iterator[Fleet]:
+    running = make_fleet(tmp_path, f'[[models]]\nid = "{MODEL}"\nsource = "huggingface:org/tiny"\n').start()
+    yield running
+    assert running.stop() == 0
+    assert "Traceback" not in running.log.read_text()
+
+
+def command(fleet: Fleet, *arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "helexa", *arguments, "--url", fleet.url]
+    return subprocess.run(line, capture_output=True, text=True, timeout=90, check=False)
+
+
+def row(fleet: Fleet) -> dict[str, Any] | None:
+    """What `helexa ps` knows of the model."""
+    found = json.loads(command(fleet, "ps", "--json").stdout)
+    return next((each for each in found if each["model"] == MODEL), None)
+
+
+def progress(fleet: Fleet) -> dict[str, Any]:
+    told = httpx.get(f"{fleet.neuron_url}/models", timeout=5).json()["models"]
+    return next((each["progress"] or {} for each in told if each["id"] == MODEL), {})
+
+
+def test_a_download_is_told_of_and_goes_on_after_the_neuron_was_killed(fleet: Fleet, hub: Hub) -> None:
+    slow = Fault(wait_at=HALF)
+    hub.faults[WEIGHTS] = [slow]
+    ended: list[subprocess.CompletedProcess[str]] = []
+    first = threading.Thread(target=lambda: ended.append(command(fleet, "load", MODEL)))
+    first.start()
+    assert slow.wait.wait(60)
+    wait_until(lambda: progress(fleet).get("done", 0) >= HALF, 30, "half a model")
+    told = wait_until(lambda: row(fleet), 30, "the model among those that are held")
+    assert (told["status"], told["progress"]["phase"]) == ("loading", "downloading")
+    assert HALF < told["progress"]["total"] <= sum(map(len, contents(CHECKPOINT).values()))
+    fleet.family()[1].kill()
+    slow.go.set()
+    first.join()
+    assert ended[0].returncode == 1
+    assert "fetching" in ended[0].stderr
+    wait_until(lambda: fleet.get("/ready") == 200, 60, "the neuron again")
+    again = command(fleet, "load", MODEL)
+    assert again.returncode == 0, again.stderr
+    assert hub.fetches(WEIGHTS)[-1] not in {None, "bytes=0-"}
+    assert len(hub.fetches(WEIGHTS)) == 2
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
+    assert httpx.post(f"{fleet.url}/v1/chat/completions", json=body, timeout=60).status_code == 200
+
+
+def test_unloading_ends_a_download_and_a_missing_model_is_said(fleet: Fleet, hub: Hub) -> None:
+    slow = Fault(wait_at=HALF)
+    hub.faults[WEIGHTS] = [slow]
+    ended: list[subprocess.CompletedProcess[str]] = []
+    first = threading.Thread(target=lambda: ended.append(command(fleet, "load", MODEL)))
+    first.start()
+    assert slow.wait.wait(60)
+    wait_until(lambda: progress(fleet).get("done", 0) >= HALF, 30, "half a model")
+    wait_until(lambda: row(fleet), 30, "the model among those that are held")
+    unloaded = command(fleet, "unload", MODEL)
+    assert unloaded.returncode == 0, unloaded.stderr
+    slow.go.set()
+    first.join()
+    assert "was stopped" in ended[0].stderr
+    del hub.repositories["org/tiny"].files["config.json"]
+    again = command(fleet, "load", MODEL)
+    assert again.returncode == 1
+    assert "'org/tiny' on Hugging Face has no config.json" in again.stderr
