@@ -49,9 +49,17 @@ train-tiny *arguments:
 bench-engine *arguments:
     {{ python }} benchmarks/engine.py {{ arguments }}
 
+# memory and tokens per second of the engine by the precision of its weights
+bench-quant *arguments:
+    {{ python }} benchmarks/quant.py {{ arguments }}
+
 # tokens per second through HTTP beside the engine alone
 bench-engine-http *arguments:
     {{ python }} benchmarks/engine_http.py {{ arguments }}
+
+# Loading a model beside a plain read of its files; e.g. `just bench-loading --rounds 3`
+bench-loading *arguments:
+    {{ python }} benchmarks/loading.py {{ arguments }}
 
 # requests per second of the gateway beside a bare server, in one run
 bench-gateway *arguments:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import trio
 
 from actors.actor import ActorStatus
-from actors.device_worker import DeviceWorker
+from actors.device_worker import RECOVERY_SECONDS, DeviceWorker
 from actors.generation import LiveGeneration
 from actors.reports import actor_report
 from actors.supervisor import Supervisor, SupervisorNotRunningError
-from config import RestartPolicy
+from config import Quant, RestartPolicy
 from helexa.wire import errors
 from helexa.wire.errors import ApiError
 from helexa.wire.fleet import ActorReport, ModelReport
@@ -23,10 +23,17 @@ class DevicePool:
         devices: torch device names, at least one.
         policy: restart budget of each worker. One that exceeds it stays failed; the others serve on.
         memory: bytes of each device that its models may have together; ``None`` for what is free.
+        recovery: seconds that a request waits for a new process of a worker that has died.
     """
 
-    def __init__(self, devices: Sequence[str], policy: RestartPolicy, memory: int | None = None) -> None:
-        workers = [DeviceWorker(device, memory=memory) for device in devices]
+    def __init__(
+        self,
+        devices: Sequence[str],
+        policy: RestartPolicy,
+        memory: int | None = None,
+        recovery: float = RECOVERY_SECONDS,
+    ) -> None:
+        workers = [DeviceWorker(device, memory=memory, recovery=recovery) for device in devices]
         self._workers = {worker.name: worker for worker in workers}
         self._policy = policy
         self._restarting: set[str] = set()
@@ -52,13 +59,13 @@ class DevicePool:
         """The workers as actors."""
         return tuple(actor_report(status) for status in self._supervisor.status())
 
-    async def load(self, model: str, path: str, device: str | None) -> None:
+    async def load(self, model: str, path: str, device: str | None, quant: Quant | None = None) -> None:
         """Load a model where it already is, else on ``device``, else on the live worker that has the fewest.
 
         Raises:
             ApiError: no such device, or the worker's reason.
         """
-        await self._place(model, device).load(model, path)
+        await self._place(model, device).load(model, path, quant)
 
     async def unload(self, model: str) -> None:
         """Unload a model.

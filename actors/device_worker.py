@@ -1,10 +1,11 @@
 """Owns one device's engine worker: its process, its models, its requests.
 
-When the process dies, however it dies, the requests it was serving end with an error at once, its models read
-``recovering``, the supervisor runs this actor again, and the new process loads the same models. Nothing is carried over
-but the list of models: a fresh process is the only cure for a broken device context.
+When the process dies, however it dies, its models read ``recovering``, the supervisor runs this actor again, the new
+process loads the same models, and the requests go on where they were. Nothing is carried over but the list of models
+and each request's tokens: a fresh process is the only cure for a broken device context.
 """
 
+import math
 from contextlib import suppress
 from typing import Any
 
@@ -18,9 +19,12 @@ from actors.generation import LiveGeneration
 from actors.process import ProcessStuckError
 from actors.requests import Requests
 from actors.vitals import Vitals
+from config import Quant
 from helexa.engine import protocol
 from helexa.engine.protocol import (
+    Began,
     Command,
+    Dying,
     Failed,
     Finished,
     Heartbeat,
@@ -40,6 +44,8 @@ from helexa.wire.sampling import SamplingParams
 MAX_LIVE_REQUESTS = 4096
 """Counted by choices: a request for eight is as much work as eight requests for one."""
 STOP_SECONDS = 2.0
+RECOVERY_SECONDS = 600.0
+"""How long a request waits for a new process to serve its model, unless the topology says otherwise."""
 _AFTER_A_DEATH: dict[ModelStatus, ModelStatus] = {"loaded": "recovering", "failed": "loading"}
 """What becomes of a model when its process dies: the next one tries each again."""
 
@@ -76,13 +82,17 @@ class DeviceWorker(Actor):
         device: torch's name of it, e.g. ``cuda:0``.
         threads: CPU threads of the worker; 0 leaves the choice to torch.
         memory: bytes of the device that its models may have together; ``None`` for what is free.
+        recovery: seconds that a request waits for a new process to serve its model.
     """
 
-    def __init__(self, device: str, *, threads: int = 0, memory: int | None = None) -> None:
+    def __init__(
+        self, device: str, *, threads: int = 0, memory: int | None = None, recovery: float = RECOVERY_SECONDS
+    ) -> None:
         self.name = f"device-worker:{device}"
         self.device = device
         self._threads = threads
         self._memory = memory
+        self._recovery = recovery
         self._link: EngineLink | None = None
         self._models: dict[str, _Model] = {}
         self._unloading: dict[str, trio.Event] = {}
@@ -112,7 +122,7 @@ class DeviceWorker(Actor):
         """Whether the model is this worker's."""
         return model in self._models
 
-    async def load(self, model: str, path: str) -> None:
+    async def load(self, model: str, path: str, quant: Quant | None = None) -> None:
         """Load a model and wait until it serves; joins a load under way, retries a failed one.
 
         Raises:
@@ -120,19 +130,19 @@ class DeviceWorker(Actor):
         """
         while (leaving := self._unloading.get(model)) is not None:
             await leaving.wait()  # what the worker still says of the model is about the one that leaves
-        entry = self._entry(model, path)
+        entry = self._entry(model, path, quant)
         await entry.settled.wait()
         if entry.report.status == "failed":
             raise errors.upstream_error(f"'{model}' does not load: {entry.report.error}")
         if entry.report.status == "unloaded":
             raise errors.unavailable(f"The model '{model}' was unloaded while it was loading.", 2)
 
-    def _entry(self, model: str, path: str) -> _Model:
+    def _entry(self, model: str, path: str, quant: Quant | None) -> _Model:
         if self._given_up is not None:
             raise errors.upstream_error(f"'{model}' does not load on {self.device}: {self._given_up}")
         entry = self._models.get(model)
         if entry is None or entry.report.status == "failed":
-            load = Load(model, path, self._memory)
+            load = Load(model, path, self._memory, quant)
             entry = self._models[model] = _Model(load, ModelReport(model, "loading", self.device))
             self._send(entry.load)
         return entry
@@ -140,6 +150,7 @@ class DeviceWorker(Actor):
     async def unload(self, model: str) -> None:
         """Forget a model and wait until its memory is free. Its requests, and who waits for it, get an error."""
         self._models.pop(model).settle(ModelReport(model, "unloaded", self.device))
+        self._requests.drop(model, f"The model '{model}' was unloaded.")
         if self._link is not None:
             done = self._unloading.setdefault(model, trio.Event())
             self._send(Unload(model))
@@ -166,7 +177,8 @@ class DeviceWorker(Actor):
     def wind_up(self) -> None:
         """Let go of all that its process does, which is about to be stopped; what it holds is for the next one."""
         self._given_up = None
-        self._let_go(f"The engine worker of {self.device} is being restarted.")
+        self._let_go()
+        self._requests.lose(f"The engine worker of {self.device} is being restarted.")
 
     async def wait_settled(self) -> None:
         """Wait until each model serves, has failed, or is not wanted any more."""
@@ -174,8 +186,9 @@ class DeviceWorker(Actor):
             await model.settled.wait()
 
     def give_up(self, error: str) -> None:
-        """The supervisor will not run this actor again: nothing here will ever load."""
+        """The supervisor will not run this actor again: nothing here will ever load, and no request go on."""
         self._given_up = error
+        self._requests.lose(f"The engine worker of {self.device} does not come back: {error}.")
         for model in self._models.values():
             model.settle(evolve(model.report, status="failed", error=error))
 
@@ -185,7 +198,7 @@ class DeviceWorker(Actor):
         Raises:
             WorkerDiedError: it ended; the supervisor starts the next one.
         """
-        link = await EngineLink.open(self.device, self._threads)
+        link = await self._open()
         vitals = Vitals(trio.current_time())
         try:
             self._link = link
@@ -196,8 +209,20 @@ class DeviceWorker(Actor):
             self._link = None
             exit_ = await _close(link)
             ended = vitals.verdict or exit_
-            self._let_go(f"The engine worker of {self.device} is gone ({ended}); its models are being recovered.")
+            self._let_go()
+            self._keep_requests(ended)
         raise WorkerDiedError(f"the engine worker of {self.device} is gone: {ended}")
+
+    async def _open(self) -> EngineLink:
+        """Start the process."""
+        return await EngineLink.open(self.device, self._threads)
+
+    def _keep_requests(self, ended: str) -> None:
+        """Keep them for the next process, unless this one was stopped: then there is none to wait for."""
+        if trio.current_effective_deadline() == -math.inf:
+            self._requests.lose(f"The engine worker of {self.device} was stopped.")
+        else:
+            self._requests.suspend(ended, trio.current_time() + self._recovery)
 
     async def _serve(self, link: EngineLink, vitals: Vitals, task_status: trio.TaskStatus[None]) -> None:
         """Carry frames until there are no more."""
@@ -226,6 +251,8 @@ class DeviceWorker(Actor):
         match frame:
             case Tokens():
                 self._requests.extend(frame)
+            case Began():
+                self._requests.begin(frame)
             case Finished():
                 self._requests.finish(frame)
             case Failed():
@@ -234,31 +261,38 @@ class DeviceWorker(Actor):
                 vitals.beat(frame)
                 self._note_load(frame)
             case Loaded():
-                self._settle(frame.model, **_loaded(frame))
-                _log.info("model.loaded", model=frame.model, device=self.device, seconds=round(frame.seconds, 2))
+                self._serve_model(frame)
             case LoadFailed():
-                self._settle(frame.model, status="failed", error=frame.error)
-                _log.error("model.failed", model=frame.model, device=self.device, error=frame.error)
+                self._lose_model(frame.model, frame.error)
+            case Dying():
+                vitals.verdict = f"it ended itself: {frame.error}"
             case Unloaded():
                 self._unloading.pop(frame.model, trio.Event()).set()
             case _:
                 raise protocol.ProtocolError(f"a worker does not send {type(frame).__name__}")
 
-    def _settle(self, model: str, **changes: Any) -> None:
+    def _serve_model(self, frame: Loaded) -> None:
+        _log.info("model.loaded", model=frame.model, device=self.device, seconds=round(frame.seconds, 2))
         # absent: unloaded while it was loading
+        if (entry := self._models.get(frame.model)) is not None:
+            entry.settle(evolve(entry.report, **_loaded(frame)))
+            self._requests.resume(frame.model)
+
+    def _lose_model(self, model: str, error: str) -> None:
+        _log.error("model.failed", model=model, device=self.device, error=error)
         if (entry := self._models.get(model)) is not None:
-            entry.settle(evolve(entry.report, **changes))
+            entry.settle(evolve(entry.report, status="failed", error=error))
+            self._requests.drop(model, f"The model '{model}' does not load again: {error}.")
 
     def _note_load(self, frame: Heartbeat) -> None:
         for load in frame.models:
             if (entry := self._models.get(load.model)) is not None:
                 entry.report = evolve(entry.report, **_told(load))
 
-    def _let_go(self, message: str) -> None:
-        """The process is gone, or as good as that, and with it every model in memory and every request."""
+    def _let_go(self) -> None:
+        """The process is gone, or as good as that, and with it every model in memory."""
         for model in self._models.values():
             model.lose()
-        self._requests.lose(message)
         for unloading in self._unloading.values():
             unloading.set()
         self._unloading.clear()

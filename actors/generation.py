@@ -1,20 +1,30 @@
-"""A request in an engine worker, seen from the neuron: tokens pile up here until someone looks."""
+"""A request in an engine worker, seen from the neuron: tokens pile up here until someone looks.
 
+It outlives the worker's process. All its tokens are kept until it ends, so that another process can go on with it.
+"""
+
+import math
 from collections.abc import Callable, Sequence
 
 import trio
 from attrs import define, field
 
-from helexa.engine.protocol import TokenLogprob
+from helexa.engine.protocol import Progress, TokenLogprob
 from helexa.neuron.ports import ChoiceNews, End
 
 
 @define(eq=False)
 class _Choice:
-    """What has come of one choice and was not told yet. ``told`` is set once its end was."""
+    """What has come of one choice. ``told`` is set once its end was.
+
+    Attributes:
+        ids: new tokens that were not told yet.
+        generated: all of its tokens.
+    """
 
     ids: list[int] = field(factory=list)
     logprobs: list[TokenLogprob] = field(factory=list)
+    generated: list[int] = field(factory=list)
     end: End | None = None
     stopped: bool = False
     told: bool = False
@@ -48,6 +58,9 @@ class LiveGeneration:
         self.live = choices
         self._choices = [_Choice() for _ in range(choices)]
         self._news = trio.Event()
+        self._deadline = math.inf
+        self._overdue: Callable[[], None] = lambda: None
+        self._wait: trio.CancelScope | None = None
 
     @property
     def choices(self) -> int:
@@ -60,6 +73,7 @@ class LiveGeneration:
         if choice.end is None and ids:
             choice.ids += ids
             choice.logprobs += logprobs
+            choice.generated += ids
             self._news.set()
 
     def finish(self, index: int, end: End) -> None:
@@ -67,6 +81,7 @@ class LiveGeneration:
         choice = self._choices[index]
         if choice.end is None:
             choice.end = end
+            choice.generated = []
             self.live -= 1
             self._news.set()
 
@@ -75,9 +90,38 @@ class LiveGeneration:
         for index in range(len(self._choices)):
             self.finish(index, end)
 
+    def finish_stopped(self) -> None:
+        """The worker is gone: what the reader has stopped will not be answered for any more."""
+        for index, choice in enumerate(self._choices):
+            if choice.stopped:
+                self.finish(index, End("abort"))
+
+    def so_far(self) -> list[Progress]:
+        """How far each choice has come that lives; empty if there is nothing to go on from."""
+        live = [(index, choice) for index, choice in enumerate(self._choices) if choice.end is None]
+        found = [Progress(index, list(choice.generated)) for index, choice in live]
+        return found if len(found) < self.choices or any(each.ids for each in found) else []
+
+    def wait_until(self, deadline: float, overdue: Callable[[], None]) -> None:
+        """Bound the reader's wait, also one under way.
+
+        Who waits keeps the time, so that no task is needed for it; and who does not is not in a hurry.
+
+        Args:
+            deadline: on trio's clock; ``math.inf`` for none.
+            overdue: called when a reader has waited until then; it ends the choices.
+        """
+        self._deadline, self._overdue = deadline, overdue
+        if self._wait is not None:
+            self._wait.deadline = deadline
+
     async def progress(self) -> tuple[ChoiceNews, ...]:
         """Wait for tokens or ends; everything since the last call. Empty, and at once, when all ends were told."""
-        await self._news.wait()
+        with trio.CancelScope(deadline=self._deadline) as self._wait:
+            await self._news.wait()
+        if self._wait.cancelled_caught:
+            self._overdue()
+        self._wait = None
         if self.live:
             self._news = trio.Event()
         return tuple(choice.take(index) for index, choice in enumerate(self._choices) if choice.has_news())

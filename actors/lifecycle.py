@@ -56,7 +56,8 @@ class Lifecycle:
         sites = [site for site in self._survey(entry) if node in (None, site.node)]
         best = next((site for site in sites if site.verdict == "fits"), None)
         if best is not None:
-            wait = self.router.begin(ColdLoad(entry.id, entry.source, best.node, best.device, best.evicts))
+            plan = ColdLoad(entry.id, entry.source, best.node, best.device, best.evicts, entry.quant)
+            wait = self.router.begin(plan)
             return wait.until or math.inf
         if any(site.verdict == "later" for site in sites):
             return math.inf

@@ -101,7 +101,8 @@ class Loads:
         try:
             with trio.fail_after(LOAD_SECONDS):
                 await self._unload_all(_victims(load), f"makes room for {load.model}", "model.evicted")
-                return await self._ask_to_load(load.node, LoadRequest(plan.model, plan.source, plan.device))
+                request = LoadRequest(plan.model, plan.source, plan.device, plan.quant)
+                return await self._ask_to_load(load.node, request)
         except trio.TooSlowError:
             raise ControlError(f"it took more than {LOAD_SECONDS:g} s") from None
 

@@ -216,7 +216,7 @@ class _Watch:
             self.poke()
 
     async def _estimates(self, client: httpx.AsyncClient, models: tuple[Model, ...]) -> shapes.EstimateList | None:
-        request = EstimateRequest(tuple(LoadRequest(model.id, model.source) for model in models))
+        request = EstimateRequest(tuple(LoadRequest(model.id, model.source, quant=model.quant) for model in models))
         url, body = self.endpoint + "/models/estimate", shapes.to_json(request)
         try:
             response = await client.post(url, content=body, timeout=ESTIMATE_SECONDS)

@@ -63,7 +63,7 @@ def in_common(generate: Callable[[Prompts, int], Stamps], batches: Sequence[int]
 class Helexa:
     """helexa's engine, driven as its worker drives it."""
 
-    def __init__(self, directory: Path, device: str) -> None:
+    def __init__(self, directory: Path, device: str, quant: Any = None) -> None:
         from helexa.engine import environment
         from helexa.engine.core import Engine
         from helexa.engine.loading import load_model
@@ -71,7 +71,7 @@ class Helexa:
 
         environment.prepare()
         self.threads = ThreadGovernor(torch.get_num_threads(), torch.set_num_threads)
-        self.model = load_model(str(directory), device)
+        self.model = load_model(str(directory), device, quant=quant)
         self.engine = Engine(self.model)
         self.count = 0
         self.profile: dict[str, float] = {}

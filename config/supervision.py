@@ -29,6 +29,19 @@ class ActorSection:
 
 
 @frozen
+class DeviceWorkerSection:
+    """Settings of the actor that owns a device's engine worker.
+
+    Attributes:
+        restart: Its restart policy.
+        recovery: Seconds a request in progress waits, after its worker's death, until its model serves again.
+    """
+
+    restart: RestartPolicy = RestartPolicy()
+    recovery: Duration = field(default=Duration(600.0), validator=[v.positive("10m"), v.finite])
+
+
+@frozen
 class PollerSection:
     """Settings of the actor that watches the neurons.
 
@@ -50,6 +63,6 @@ class ActorSettings:
     evictor: ActorSection = ActorSection()
     ledger: ActorSection = ActorSection()
     reconciler: ActorSection = ActorSection()
-    device_worker: ActorSection = ActorSection()
+    device_worker: DeviceWorkerSection = DeviceWorkerSection()
     tp_leader: ActorSection = ActorSection()
     sweeper: ActorSection = ActorSection()

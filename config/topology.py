@@ -17,7 +17,7 @@ from config.units import Duration, Size
 
 EvictionStrategy: TypeAlias = Literal["lru", "priority"]
 DatabaseAway: TypeAlias = Literal["refuse", "serve"]
-Quant: TypeAlias = Literal["int4", "int8", "fp8"]
+Quant: TypeAlias = Literal["bf16", "int8", "int4", "fp8"]
 Capability: TypeAlias = Literal["tool_call", "reasoning", "vision", "embeddings", "transcription", "speech", "images"]
 
 BUNDLED_MODEL: Final = "helexa/tiny"
@@ -181,7 +181,8 @@ class Model:
     Attributes:
         id: The name clients ask for, and the repository it is fetched from.
         source: Where its files come from: see `config.source`. An id like "huggingface:owner/name" says it.
-        quant: The precision its weights are reduced to when loaded; None: as published.
+        quant: The precision its weights are reduced to when loaded; None: as published, and a GGUF file as it is
+            held nearest.
         tensor_parallel: How many devices share it; None: the fewest that fit.
         min_device_memory: Bytes a device must have to be considered; None: decided from the model.
         pinned_on: Names of the neurons that may hold it, and keep it; empty: any may.

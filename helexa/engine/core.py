@@ -1,23 +1,29 @@
 """One model's step loop: schedule, run, sample, commit."""
 
 from collections.abc import Callable, Iterable
-from itertools import count
+from itertools import chain, count, pairwise
 from threading import Thread
 from time import monotonic
 
+import structlog
 from attrs import define, evolve
+from torch import Tensor
 
+from helexa.engine import mishaps
 from helexa.engine.blocks import BlockManager
 from helexa.engine.constraints import Compilation, GrammarCompiler
 from helexa.engine.loading import LoadedModel
-from helexa.engine.plan import StepPlan
+from helexa.engine.plan import Chunk, StepPlan
 from helexa.engine.protocol import Failed, Finished, ModelLoad, Report, Submit, TokenDelta
 from helexa.engine.sampling import Sampled, Sampler
 from helexa.engine.scheduler import Budget, Scheduler
 from helexa.engine.sequence import Sequence
 
+_log = structlog.get_logger()
 Refusal = tuple[str, str]
 """Error code of the API, and the reason."""
+_GOOD_STEPS, _MOST_GOOD_STEPS = 16, 1024
+"""After so many since one that was too large, steps may be twice as large again; each that is doubles the number."""
 
 
 @define(eq=False)
@@ -48,13 +54,14 @@ class _Compiling:
 class Engine:
     """Every accepted choice of a request ends in exactly one ``Finished``, or its request in one ``Failed``.
 
-    None is accepted that cannot be served.
+    None is accepted that cannot be served. A step that does not fit into memory is taken again in smaller parts.
 
     Args:
         model: what to run.
         budget: bounds of a step and of the queue.
         wake: called from another thread when there is something to do that no ``submit`` announced.
         clock: seconds, monotonic.
+        announce: told, before a step, of the requests that it is the first for.
     """
 
     def __init__(
@@ -63,6 +70,7 @@ class Engine:
         budget: Budget | None = None,
         wake: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = monotonic,
+        announce: Callable[[list[str]], None] = lambda _: None,
     ) -> None:
         self.model = model
         budget = budget or Budget()
@@ -74,8 +82,11 @@ class Engine:
         self._live: dict[int, Sequence] = {}
         self._numbers = count(1)
         self._steps = _Steps()
+        self._begun: set[str] = set()
+        self._good_steps, self._trial = 0, _GOOD_STEPS
         self._wake = wake
         self._clock = clock
+        self._announce = announce
 
     # State
 
@@ -129,15 +140,14 @@ class Engine:
     # Requests
 
     def submit(self, submit: Submit) -> list[Report]:
-        """Queue a request, or refuse it at once."""
+        """Queue a request, or refuse it at once; one that is gone on with may turn out to be complete."""
         if (refusal := self._refusal(submit)) is not None:
             return [_failed(submit.request, refusal)]
-        choices = list(range(submit.sampling.n))
+        choices = [each.index for each in submit.progress] or list(range(submit.sampling.n))
         if submit.sampling.grammar is None:
-            self._enqueue(submit, choices, None)
-        else:
-            compilation = self._grammars.compile(submit.sampling.grammar, self._wake)
-            self._compiling[submit.request] = _Compiling(submit, compilation, choices)
+            return self._enqueue(submit, choices, None)
+        compilation = self._grammars.compile(submit.sampling.grammar, self._wake)
+        self._compiling[submit.request] = _Compiling(submit, compilation, choices)
         return []
 
     def _refusal(self, submit: Submit) -> Refusal | None:
@@ -146,23 +156,37 @@ class Engine:
         if not 0 < length < limit:
             return "context_length_exceeded", f"prompt of {length} tokens, context of {limit}"
         # Checked here: the look-up of such an id ends the process on a CPU, and breaks the context of a GPU.
-        lowest, highest, known = min(submit.prompt_ids), max(submit.prompt_ids), self.model.vocabulary
+        ids = [submit.prompt_ids, *(each.ids for each in submit.progress if each.ids)]
+        lowest, highest, known = min(map(min, ids)), max(map(max, ids)), self.model.vocabulary
         if lowest < 0 or highest >= known:
             return "upstream_error", f"prompt with token ids from {lowest} to {highest}, vocabulary of {known}"
         if self.waiting + submit.sampling.n > self._budget.waiting:
             return "rate_limit_exceeded", f"{self.waiting} sequences are already waiting"
         return None
 
-    def _enqueue(self, submit: Submit, choices: Iterable[int], compilation: Compilation | None) -> None:
-        now = self._clock()
-        for index in choices:
-            sequence = Sequence.of(submit, index, next(self._numbers), self.model.context_length, now)
-            self._live[sequence.number] = sequence
-            seed = submit.sampling.seed
-            params = evolve(submit.sampling, seed=None if seed is None else seed + index)
-            matcher = None if compilation is None else compilation.matcher()
-            self._sampler.add(sequence.number, params, submit.prompt_ids, matcher)
-            self._scheduler.add(sequence)
+    def _enqueue(self, submit: Submit, choices: Iterable[int], compilation: Compilation | None) -> list[Report]:
+        generated = {each.index: each.ids for each in submit.progress}
+        ends = [self._begin(submit, index, generated.get(index, []), compilation) for index in choices]
+        return [end for end in ends if end is not None]
+
+    def _begin(
+        self, submit: Submit, index: int, generated: list[int], compilation: Compilation | None
+    ) -> Finished | None:
+        """Queue a choice; its end if what was generated of it, in a process that is gone, is all of it."""
+        sequence = Sequence.of(submit, index, next(self._numbers), self.model.context_length, self._clock())
+        self._live[sequence.number] = sequence
+        seed = submit.sampling.seed
+        params = evolve(submit.sampling, seed=None if seed is None else seed + index)
+        matcher = None if compilation is None else compilation.matcher()
+        self._sampler.add(sequence.number, params, submit.prompt_ids, matcher, generated)
+        reasons = [sequence.append(token) for token in generated]
+        # A grammar that has come to its end goes first, as it does in ``_commit``.
+        if generated and matcher is not None and matcher.is_stopped() and not matcher.is_error():
+            return self._end(sequence, "stop")
+        if reasons and reasons[-1] is not None:
+            return self._end(sequence, reasons[-1])
+        self._scheduler.add(sequence)
+        return None
 
     def abort(self, request: str, index: int | None = None) -> list[Report]:
         """Forget a request, or one choice of it; it has no part in the next step."""
@@ -198,11 +222,78 @@ class Engine:
         plan = self._scheduler.schedule()
         if plan is None:
             return [], ends
-        logits = self.model.runner.forward(plan)
+        self._tell_begun(plan)
+        logits = self._forward(plan)
+        if isinstance(logits, str):  # here, where nothing of the failed step is held on to any more
+            return [], [*ends, *self._relieve(plan, logits)]
         sampled = self._sampler.sample(logits, plan.due)
         deltas, finished = self._commit(plan, dict(zip(plan.due, sampled, strict=True)))
         self._steps.add(self._clock() - began, plan.tokens, len(deltas))
+        self._widen()
         return deltas, [*ends, *finished]
+
+    def _tell_begun(self, plan: StepPlan) -> None:
+        requests = {self._live[chunk.number].request for chunk in plan.chunks}
+        if fresh := requests - self._begun:
+            self._begun |= fresh
+            self._announce(sorted(fresh))
+
+    def _forward(self, plan: StepPlan) -> Tensor | str:
+        """The logits that are due; a reason if there was not enough memory for them."""
+        try:
+            return self.model.runner.forward(self._as_before(plan))
+        except Exception as error:
+            if not mishaps.is_out_of_memory(error):
+                raise
+            return mishaps.describe(error)
+
+    def _as_before(self, plan: StepPlan) -> StepPlan:
+        """The same step with generated tokens as chunks of their own, which they were when they were first computed.
+
+        Several in one chunk would be faster to compute again, after a preemption or in another process. But attention
+        rounds differently for one query and for many, and a sampled token may hang on that.
+        """
+        live = self._live
+        if all(len(chunk.ids) == 1 or chunk.end <= live[chunk.number].prompt_length for chunk in plan.chunks):
+            return plan
+        parts = (_apart(chunk, live[chunk.number].prompt_length) for chunk in plan.chunks)
+        return StepPlan(tuple(chain.from_iterable(parts)))
+
+    # Memory that runs out
+
+    def _relieve(self, plan: StepPlan, reason: str) -> list[Report]:
+        """Start over what runs, in smaller steps; a request whose one token is too much, also then, fails."""
+        mishaps.collect()
+        _log.warning("step.out_of_memory", tokens=plan.tokens, sequences=len(plan.chunks), reason=reason)
+        failed = []
+        if plan.tokens == self._scheduler.budget.tokens == 1:
+            refusal = "upstream_error", f"the device ran out of memory in its step ({reason})"
+            failed = self._fail({self._live[plan.chunks[0].number].request: refusal})
+        self._bound_steps(max(1, plan.tokens // 2))
+        # Else one that never fits would throw the others back again and again: they get further each time.
+        self._trial = min(2 * self._trial, _MOST_GOOD_STEPS)
+        self._start_over()
+        return failed
+
+    def _bound_steps(self, tokens: int) -> None:
+        self._good_steps = 0
+        self._scheduler.budget = evolve(self._scheduler.budget, tokens=min(tokens, self._budget.tokens))
+
+    def _widen(self) -> None:
+        if (tokens := self._scheduler.budget.tokens) < self._budget.tokens:
+            self._good_steps += 1
+            if self._good_steps >= self._trial:
+                self._bound_steps(2 * tokens)
+
+    def _start_over(self) -> None:
+        """Preempt all sequences, and forget what is cached: blocks can be found from when they are planned."""
+        queued = sorted(self._live.values(), key=lambda each: each.number)
+        for sequence in queued:
+            self._scheduler.remove(sequence)
+            self.model.runner.forget(sequence.number)
+        self._scheduler.blocks = BlockManager(self.model.blocks, self.model.block_size)
+        for sequence in queued:
+            self._scheduler.add(sequence)
 
     def _begin_compiled(self) -> list[Report]:
         """Queue the requests whose grammars are ready; one that did not compile fails."""
@@ -213,7 +304,7 @@ class Engine:
                 if (refusal := compiling.compilation.refusal) is not None:
                     ends.append(_failed(request, refusal))
                 else:
-                    self._enqueue(compiling.submit, compiling.choices, compiling.compilation)
+                    ends += self._enqueue(compiling.submit, compiling.choices, compiling.compilation)
         return ends
 
     def _expire(self) -> list[Report]:
@@ -246,10 +337,21 @@ class Engine:
         del self._live[sequence.number]
         self._sampler.remove(sequence.number)
         self.model.runner.forget(sequence.number)
-        cached = sequence.cached_tokens or 0
+        self._begun.discard(sequence.request)
+        cached = min(sequence.cached_tokens or 0, sequence.prompt_length)  # what was generated may be found, too
         return Finished(
             sequence.request, reason, sequence.prompt_length, sequence.generated, sequence.index, cached_tokens=cached
         )
+
+
+def _apart(chunk: Chunk, prompt_length: int) -> list[Chunk]:
+    """A chunk's part of the prompt, if it has any, and each generated token by itself."""
+    head = max(0, prompt_length - chunk.start)
+    ends = [*([head] if head else []), *range(head + 1, len(chunk.ids) + 1)]
+    return [
+        evolve(chunk, ids=chunk.ids[first:end], start=chunk.start + first, due=chunk.due and end == len(chunk.ids))
+        for first, end in pairwise([0, *ends])
+    ]
 
 
 def _failed(request: str, refusal: Refusal) -> Failed:

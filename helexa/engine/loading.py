@@ -1,21 +1,33 @@
 """Weights and config from a local directory or the Hugging Face cache, and what they tell about limits."""
 
-import json
+import ctypes
+import gc
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
+import psutil
 import torch
 from attrs import evolve, frozen
 
-from helexa import hostmemory
-from helexa.engine import files
+from helexa.engine import files, quant_check
+from helexa.engine.checkpoints import Opened, filler, open_native, refuse_strange
+from helexa.engine.headers import FileError
 from helexa.engine.memory import MIB, block_size, bytes_per_token, context_length, layers_of, pool_blocks
+from helexa.engine.native import NativeNetwork, is_native
 from helexa.engine.networks import Network
+from helexa.engine.packing import module_bytes, pack_in_place
 from helexa.engine.plan import Chunk, StepPlan
+from helexa.engine.quant import Quant, QuantError
+from helexa.engine.quant_gguf_model import GgufModel, open_model
+from helexa.engine.reading import WeightReader
 from helexa.engine.runner import PagedRunner, Runner, make_network
 from helexa.engine.stateful import StatefulRunner
+from helexa.engine.timing import Parts
+from helexa.gguf import GgufError
+from helexa.gguf_tokenizer import tokenizer_directory
 
 GPU_SHARE = 0.6
 """Of the memory a GPU has left: the rest is for activations, and for the next model."""
@@ -43,6 +55,8 @@ class LoadedModel:
         memory_mb: MiB that its weights hold.
         kv_mb: MiB that its KV cache may hold.
         seconds: how long loading took.
+        parts: seconds of its parts: ``open`` its files, wait to ``read`` them, ``arrange`` the weights for the device,
+            make the ``cache``, ``warm up``. Files are read while weights are arranged.
     """
 
     runner: Runner
@@ -56,58 +70,179 @@ class LoadedModel:
     memory_mb: int
     kv_mb: int
     seconds: float
+    parts: dict[str, float]
 
 
-def load_model(path: str, device: str, running: int = 64, memory: int | None = None) -> LoadedModel:
-    """Load a causal language model from ``path`` (a directory, or a Hugging Face id in its cache) onto ``device``.
+class Ranks(Protocol):
+    """What a model that is spread over several processes asks of its group, on each of them."""
 
-    Weights come from safetensors only and code only from ``transformers`` itself: neither a pickle nor a script of a
-    model repository is ever run. Nothing is downloaded. The first forward pass is run here, so that what it sets up
-    once is not paid for by the first caller.
+    @property
+    def count(self) -> int:
+        """How many share the model."""
+
+    def network(
+        self, module: Any, *, quant: Quant | None, device: torch.device, fill: Callable[[torch.nn.Module], None]
+    ) -> NativeNetwork:
+        """This process's share; ``fill`` as for ``NativeNetwork``."""
+
+    def agree(self, blocks: int) -> int:
+        """KV blocks that every process can have, of those that this one can.
+
+        Asked twice: once the weights are there, and again once the blocks are.
+        """
+
+
+@frozen(eq=False)
+class _Placed:
+    """A model whose weights are on its device.
+
+    Attributes:
+        module: of transformers; an empty shell where ``network`` is helexa's own.
+        network: how it is run over the paged cache, if it can be.
+        weights: bytes of them.
+    """
+
+    module: Any
+    network: Network | None
+    weights: int
+
+
+def load_model(  # noqa: PLR0913 - the first two say what and where, all others have defaults
+    path: str,
+    device: str,
+    running: int = 64,
+    memory: int | None = None,
+    quant: Quant | None = None,
+    *,
+    ranks: Ranks | None = None,
+) -> LoadedModel:
+    """Load a causal language model onto ``device``.
+
+    Weights come from safetensors or GGUF files only and code only from ``transformers`` itself: neither a pickle nor a
+    script of a model repository is ever run. Nothing is downloaded. The first forward pass is run here, so that what it
+    sets up once is not paid for by the first caller.
 
     Args:
-        path: where it is.
+        path: a directory, a GGUF file, or a Hugging Face id in its cache.
         device: torch's name of the device.
         running: sequences that will run at once; the KV cache is not made larger than these can fill.
         memory: bytes that its weights and its KV cache may have together; ``None`` for what the device has left.
+        quant: what its linear layers are reduced to; ``None`` for what its files have.
+        ranks: those that share it, if it is spread over several processes; each calls this.
 
     Raises:
         LoadError: whatever went wrong, in one sentence.
     """
     start = perf_counter()
     try:
-        directory = _directory(path)
-        model = _prepare(_read_within(directory, memory).to(device).eval(), directory, running, memory)
-        _warm_up(model.runner)
-        if isinstance(model.runner, PagedRunner):
-            model.runner.capture(running, model.context_length)
+        model = _load(path, _Asked(torch.device(device), running, memory, quant, ranks), Parts())
     except LoadError:
         raise
+    except (FileError, GgufError, QuantError) as error:  # these are sentences
+        raise LoadError(_first_line(error)) from error
     except Exception as error:
         raise LoadError(f"{type(error).__name__}: {_first_line(error)}") from error
     return evolve(model, seconds=perf_counter() - start)
 
 
-def _prepare(module: Any, directory: Path, running: int, memory: int | None) -> LoadedModel:
-    """Give a model its way of running, and as much KV cache as it can have."""
-    device, limit, weights = module.device, context_length(module.config), _weights(module)
-    vocabulary, eos_ids = int(module.get_input_embeddings().weight.shape[0]), _eos_ids(module)
+@frozen
+class _Asked:
+    """How a model is wanted; see ``load_model``."""
+
+    device: torch.device
+    running: int
+    memory: int | None
+    quant: Quant | None
+    ranks: Ranks | None
+
+    def network(self, module: Any, fill: Callable[[torch.nn.Module], None]) -> NativeNetwork:
+        """A model of the family whose weights are still to be read, or this process's share of it."""
+        if self.ranks is not None:
+            return self.ranks.network(module, quant=self.quant, device=self.device, fill=fill)
+        return NativeNetwork(module, self.quant, self.device, fill)
+
+    def agree(self, blocks: int) -> int:
+        """KV blocks, of those that there is room for here."""
+        return blocks if self.ranks is None else self.ranks.agree(blocks)
+
+    def share(self, size: int) -> int:
+        """Bytes that this process has, of a model of ``size``; rounded down, as what cannot be shared is not known."""
+        return size if self.ranks is None else size // self.ranks.count
+
+
+def _load(path: str, asked: _Asked, parts: Parts) -> LoadedModel:
+    quant_check.check(asked.quant, asked.device)
+    with parts.part("open"):
+        place = _place(path)
+        directory = tokenizer_directory(place) if place.is_file() else place
+        found = _open_gguf(place, asked) if place.is_file() else _read_within(place, asked)
+    with parts.part("arrange"):
+        placed = _put(found, asked, parts)
+        _trim()
+    _refuse_large(placed.weights, asked.memory)
+    with parts.part("cache"):
+        model = _with_cache(placed, asked)
+    asked.agree(model.blocks)  # that each has them, before one waits for another's part of a step
+    with parts.part("warm up"):
+        _warm_up(model.runner)
+        if isinstance(model.runner, PagedRunner):
+            model.runner.capture(asked.running, model.context_length)
+    return evolve(model, directory=directory, parts=parts.seconds)
+
+
+@torch.inference_mode()
+def _put(found: Opened | GgufModel, asked: _Asked, parts: Parts) -> _Placed:
+    """Bring a model's weights to its device, in the form in which it multiplies them."""
+    if isinstance(found, GgufModel):
+        if not is_native(found.module):
+            raise LoadError("it is a GGUF file of a model that is not quite of the families that are run from such")
+        return _native(found.module, asked.network(found.module, found.fill))
+    if found.places is None:
+        return _general(found.module, asked)
+    with WeightReader(found.places, asked.device, found.dtype) as reader:
+        network = asked.network(found.module, filler(found.module, reader))
+    parts.move(reader.seconds, "arrange", "read")
+    return _native(found.module, network)
+
+
+def _native(module: Any, network: NativeNetwork) -> _Placed:
+    return _Placed(module, network, network.nbytes)
+
+
+def _general(module: Any, asked: _Asked) -> _Placed:
+    """A model of transformers whose weights are there already."""
+    if asked.ranks is not None:
+        raise LoadError(f"a {type(module).__name__}, as its files have it, cannot be spread over several devices")
+    if asked.quant in (None, "bf16"):
+        module.to(asked.device)
+    else:  # before it is tried out: then what is compared is reduced on both sides
+        pack_in_place(module, asked.quant, asked.device)
     network = make_network(module)
-    per_token, per_block = _per_token(module, network), block_size(device.type)
-    left = None if memory is None else memory - weights
-    blocks = pool_blocks(per_token, _pool_memory(device, left), limit, running, per_block)
+    if network is None and asked.quant not in (None, "bf16"):
+        raise LoadError(f"{asked.quant} is for models that keep keys and values alone, and this one keeps more")
+    return _Placed(module, network, module_bytes(module))
+
+
+def _with_cache(placed: _Placed, asked: _Asked) -> LoadedModel:
+    """Give a model its way of running, and as much KV cache as it can have."""
+    module, network, device = placed.module, placed.network, asked.device
+    per_block = block_size(device.type)
+    limit, per_token = context_length(module.config), _per_token(module, network)
+    left = None if asked.memory is None else asked.memory - placed.weights
+    blocks = asked.agree(pool_blocks(per_token, _pool_memory(device, left), limit, asked.running, per_block))
     return LoadedModel(
         runner=PagedRunner(network, device, blocks, per_block) if network else StatefulRunner(module),
-        directory=directory,
+        directory=Path(),
         device=device,
         blocks=blocks,
         block_size=per_block,
         context_length=min(limit, blocks * per_block),
-        vocabulary=vocabulary,
-        eos_ids=eos_ids,
-        memory_mb=_megabytes(weights),
+        vocabulary=int(module.get_input_embeddings().weight.shape[0]),
+        eos_ids=_eos_ids(module),
+        memory_mb=_megabytes(placed.weights),
         kv_mb=_megabytes(blocks * per_block * per_token),
         seconds=0,
+        parts={},
     )
 
 
@@ -130,7 +265,7 @@ def _pool_memory(device: torch.device, left: int | None) -> int:
     if device.type == "cuda":
         free, share = torch.cuda.mem_get_info(device)[0], GPU_SHARE
     else:
-        free, share = hostmemory.read().available, HOST_SHARE
+        free, share = psutil.virtual_memory().available, HOST_SHARE
     return int((free if left is None else min(free, left)) * share)
 
 
@@ -141,40 +276,57 @@ def _eos_ids(module: Any) -> frozenset[int]:
     return frozenset([] if found is None else [found] if isinstance(found, int) else found)
 
 
-def _directory(path: str) -> Path:
+def _place(path: str) -> Path:
+    """The directory or the GGUF file."""
     from huggingface_hub import snapshot_download
 
-    if Path(path).is_dir():
-        return Path(path)
-    if Path(path).is_absolute():  # transformers would take it for a misspelt id
-        raise LoadError(f"there is no directory '{path}'")
+    found = Path(path)
+    if found.is_dir() or (found.suffix == ".gguf" and found.is_file()):
+        return found
+    if found.is_absolute():  # transformers would take it for a misspelt id
+        raise LoadError(f"there is no {'file' if found.suffix else 'directory'} '{path}'")
     return Path(snapshot_download(path, local_files_only=True))
 
 
-def _read_within(directory: Path, memory: int | None) -> Any:
-    """Read a model whose weights fit; by the size of its files first, so that what is too large is not even read."""
-    if memory is None:
-        return _read(directory)
-    with suppress(ValueError):  # reading them will tell
-        _refuse_large(files.weights_bytes(directory), memory)
-    module = _read(directory)
-    _refuse_large(_weights(module), memory)
-    return module
+def _open_gguf(file: Path, asked: _Asked) -> GgufModel:
+    """Look at a file whose model fits, and whose formats the device multiplies."""
+    found = open_model(file, asked.quant)
+    for each in found.held:
+        quant_check.check(each, asked.device)
+    _refuse_large(asked.share(found.nbytes), asked.memory)
+    return found
 
 
-def _refuse_large(weights: int, memory: int) -> None:
-    if weights > memory:
+def _read_within(directory: Path, asked: _Asked) -> Opened:
+    """Open a model whose weights fit; by the size of its files first, so that what is too large is not even read."""
+    if asked.memory is not None:
+        with suppress(ValueError):  # opening it will tell
+            _refuse_large(asked.share(files.weights_bytes(directory, asked.quant)), asked.memory)
+    found = _read(directory) if asked.quant is None else _read(directory, torch.bfloat16)
+    if asked.quant in (None, "bf16"):  # of others the size is known once they are reduced
+        _refuse_large(asked.share(module_bytes(found.module)), asked.memory)
+    return found
+
+
+def _refuse_large(weights: int, memory: int | None) -> None:
+    if memory is not None and weights > memory:
         needed, left = _megabytes(weights), memory // MIB
         raise LoadError(f"its weights need {needed} MiB, and of the memory its neuron may use, {left} MiB are left")
 
 
-def _read(directory: Path) -> Any:
+def _read(directory: Path, dtype: torch.dtype | None = None) -> Opened:
+    """Open a model, and where transformers has to read its weights, read them to the host's memory."""
+    refuse_strange(directory)
+    found = open_native(directory, dtype)
+    return found if found is not None else _read_by_transformers(directory, dtype)
+
+
+def _read_by_transformers(directory: Path, dtype: torch.dtype | None) -> Opened:
     from transformers import AutoModelForCausalLM
 
-    _refuse_pickles(directory)
     module, info = AutoModelForCausalLM.from_pretrained(
         directory,
-        dtype="auto",
+        dtype=dtype or "auto",
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=True,
@@ -182,27 +334,29 @@ def _read(directory: Path) -> Any:
     )
     if missing := sorted(info["missing_keys"]):  # transformers fills them with random numbers and goes on
         raise LoadError(f"its files lack {len(missing)} of the model's weights, '{missing[0]}' for one")
-    return module
+    return Opened(module.eval(), None, module.dtype)
 
 
-def _refuse_pickles(directory: Path) -> None:
-    """Refuse weights that are none of safetensors': an index or the config may name any file, and it would be read."""
-    config = json.loads((directory / "config.json").read_bytes())
-    names = {config.get("transformers_weights") or ".safetensors"}
-    for index in directory.glob("*.safetensors.index.json"):
-        names.update(json.loads(index.read_bytes())["weight_map"].values())
-    if wrong := sorted(name for name in names if not name.endswith((".safetensors", ".safetensors.index.json"))):
-        raise LoadError(f"its weights are in '{wrong[0]}'; only safetensors files are read")
+def release() -> None:
+    """Give the memory of what was let go of back to the system, now; after an unload, and after a load that failed.
+
+    A module that refers to itself would keep its own for as long as the collector pleased, torch keeps that of a GPU
+    for its next tensors, and the C library that of small tensors for its next allocations.
+    """
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    _trim()
+
+
+def _trim() -> None:
+    with suppress(OSError, AttributeError):  # glibc alone has this
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else "no further detail"
-
-
-def _weights(module: Any) -> int:
-    """Bytes of a module's tensors."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
 
 
 def _megabytes(size: int) -> int:

@@ -6,6 +6,7 @@ decode step of a small model on a CPU is a few hundred operations of a few micro
 waits for.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from torch.nn.functional import embedding, silu
 from helexa.engine.attention import Attend, Heads, Variant
 from helexa.engine.batch import Batch
 from helexa.engine.generic import turns_by_length
-from helexa.engine.packing import Linear, make_linear
+from helexa.engine.packing import Dense, Linear, asked_of, make_linear
+from helexa.engine.quant import Quant, of_head
 from helexa.engine.shapes import LayerShape
 
 FAMILY = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
@@ -46,40 +48,67 @@ class _Layer:
     down: Linear
     variant: Variant
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its products, next to which its norms are nothing."""
+        return self.qkv.nbytes + self.output.nbytes + self.gate_up.nbytes + self.down.nbytes
+
 
 class NativeNetwork:
     """A model of the family, built from its transformers module, whose weights may be freed afterwards.
 
     Args:
         module: the ``…ForCausalLM``.
+        quant: what the weights of its linear layers are reduced to.
+        device: where it is to be, if not where the module is. It gets there layer by layer, so that a device never
+            holds more of it than one layer that is not reduced yet.
+        fill: called with each part before it is looked at, to read its weights if they are not there yet.
 
     Attributes:
         vocabulary: width of the logits.
         layers: what each layer keeps per token.
         plain: whether every kernel knows its attention.
+        nbytes: bytes of its weights.
     """
 
     plain = True
 
-    def __init__(self, module: Any) -> None:
+    def __init__(
+        self,
+        module: Any,
+        quant: Quant | None = None,
+        device: torch.device | None = None,
+        fill: Callable[[torch.nn.Module], None] = lambda _: None,
+    ) -> None:
         config, body = module.config, module.model
+        for part in (body.embed_tokens, body.rotary_emb, body.norm, module.lm_head):
+            fill(part)
+            part.to(device)
         self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
         self._width = _head_dim(config)
         self._embedding: Tensor = body.embed_tokens.weight.detach()
         self._rotary = body.rotary_emb
         self._layers = []
         for layer in body.layers:
-            self._layers.append(self._read(layer, config))
+            fill(layer)
+            self._layers.append(self._read(layer.to(device), config, quant))
             _free(layer)  # so that never two copies of all weights are in memory
         self._norm = _norm(body.norm)
-        self._head = make_linear(module.lm_head.weight, module.lm_head.bias)
+        head = of_head(asked_of(module.lm_head, quant=quant))
+        self._head = make_linear(module.lm_head.weight, module.lm_head.bias, head)
         self.vocabulary = int(module.lm_head.weight.shape[0])
         self.layers = [LayerShape(self._kv_heads, self._width, self._width)] * len(self._layers)
+        self.nbytes = self._outer_bytes() + sum(layer.nbytes for layer in self._layers)
 
     @property
     def dtype(self) -> torch.dtype:
         """Of weights, keys and values."""
         return self._embedding.dtype
+
+    def _outer_bytes(self) -> int:
+        """Of embedding and output layer, which may be one."""
+        shared = isinstance(self._head, Dense) and self._head.weight.data_ptr() == self._embedding.data_ptr()
+        return self._embedding.nbytes + (0 if shared else self._head.nbytes)
 
     def logits(self, batch: Batch, attend: Attend) -> Tensor:
         """``[due, vocabulary]``: the logits after each chunk's last token."""
@@ -110,18 +139,20 @@ class NativeNetwork:
         qk = torch.view_as_real(pairs * turn).flatten(2).to(qkv.dtype)
         return Heads(qk[:, : self._heads], qk[:, self._heads :], qkv[:, turned:])
 
-    def _read(self, layer: Any, config: Any) -> _Layer:
+    def _read(self, layer: Any, config: Any, quant: Quant | None) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
         query, key = (_interleave(each, self._width) for each in (attention.q_proj, attention.k_proj))
+        first = asked_of(attention.q_proj, attention.k_proj, attention.v_proj, quant=quant)
+        wide = asked_of(mlp.gate_proj, mlp.up_proj, quant=quant)
         variant = Variant(attention.scaling, _window(attention, config))
         return _Layer(
             _norm(layer.input_layernorm),
-            _join(query, key, (attention.v_proj.weight, attention.v_proj.bias)),
+            _join(query, key, (attention.v_proj.weight, attention.v_proj.bias), quant=first),
             self._scales(attention),
-            make_linear(attention.o_proj.weight, attention.o_proj.bias),
+            _alone(attention.o_proj, quant),
             _norm(layer.post_attention_layernorm),
-            _join((mlp.gate_proj.weight, mlp.gate_proj.bias), (mlp.up_proj.weight, mlp.up_proj.bias)),
-            make_linear(mlp.down_proj.weight, mlp.down_proj.bias),
+            _join((mlp.gate_proj.weight, mlp.gate_proj.bias), (mlp.up_proj.weight, mlp.up_proj.bias), quant=wide),
+            _alone(mlp.down_proj, quant),
             variant,
         )
 
@@ -186,13 +217,17 @@ def _interleave(layer: Any, width: int) -> tuple[Tensor, Tensor | None]:
     return reorder(layer.weight), None if layer.bias is None else reorder(layer.bias)
 
 
-def _join(*parts: tuple[Tensor, Tensor | None]) -> Linear:
+def _join(*parts: tuple[Tensor, Tensor | None], quant: Quant | None) -> Linear:
     """Layers of one input as one. Those without a bias get a bias of zeros if another has one."""
     weight = torch.cat([weight.detach() for weight, _ in parts])
     if all(bias is None for _, bias in parts):
-        return make_linear(weight)
+        return make_linear(weight, quant=quant)
     filled = [weight.new_zeros(len(weight)) if bias is None else bias.detach() for weight, bias in parts]
-    return make_linear(weight, torch.cat(filled))
+    return make_linear(weight, torch.cat(filled), quant)
+
+
+def _alone(layer: Any, quant: Quant | None) -> Linear:
+    return make_linear(layer.weight, layer.bias, asked_of(layer, quant=quant))
 
 
 def _free(module: torch.nn.Module) -> None:

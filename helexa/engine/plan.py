@@ -7,7 +7,7 @@ from attrs import frozen
 
 @frozen
 class Chunk:
-    """The tokens of one sequence that a step computes.
+    """Tokens of one sequence that a step computes. A sequence may have several chunks in a step, one after the other.
 
     Attributes:
         number: the sequence.

@@ -13,9 +13,10 @@ from attrs import field, frozen
 from cattrs.preconf.msgpack import make_converter
 from cattrs.strategies import configure_tagged_union
 
+from helexa.engine.quant import Quant
 from helexa.wire.sampling import SamplingParams
 
-VERSION = 3
+VERSION = 4
 MAX_FRAME_BYTES = 64 * 2**20
 _LENGTH = struct.Struct(">I")
 
@@ -39,11 +40,13 @@ class Load:
         path: a local directory, or a Hugging Face id to be found in its cache.
         memory: bytes of the device that all models of the worker may have together, weights and KV caches; ``None``
             for what is free.
+        quant: what its weights are to be reduced to; ``None``: as they are.
     """
 
     model: str
     path: str
     memory: int | None = None
+    quant: Quant | None = None
 
 
 @frozen
@@ -51,6 +54,19 @@ class Unload:
     """Neuron to worker: forget a model; its sequences end as aborted."""
 
     model: str
+
+
+@frozen
+class Progress:
+    """How far one choice of a request had come in an earlier process.
+
+    Attributes:
+        index: which of the request's choices.
+        ids: the tokens generated of it so far.
+    """
+
+    index: int
+    ids: list[int] = field(factory=list)
 
 
 @frozen
@@ -62,6 +78,8 @@ class Submit:
         prompt_ids: the rendered prompt, at least one token.
         key: who asks; fairness and prefix reuse never cross keys.
         priority: larger goes first.
+        progress: the choices to go on with, where the process that served the request is gone; empty: all of them,
+            from the start.
     """
 
     request: str
@@ -70,6 +88,7 @@ class Submit:
     sampling: SamplingParams = field(factory=SamplingParams)
     key: str = ""
     priority: int = 0
+    progress: list[Progress] = field(factory=list)
 
 
 @frozen
@@ -148,6 +167,16 @@ class TokenDelta:
 
 
 @frozen
+class Began:
+    """Worker to neuron: the next step is the first that has a part in these requests.
+
+    Said before the step: if the process does not live through it, these may be why.
+    """
+
+    requests: list[str]
+
+
+@frozen
 class Tokens:
     """Worker to neuron: what one step brought, for all its sequences."""
 
@@ -176,6 +205,13 @@ class Failed:
 
     request: str
     code: str
+    error: str
+
+
+@frozen
+class Dying:
+    """Worker to neuron, last: the process ends itself, and why; half a sentence."""
+
     error: str
 
 
@@ -228,7 +264,7 @@ class Heartbeat:
 
 
 Command = Load | Unload | Submit | Abort
-Report = Hello | Loaded | LoadFailed | Unloaded | Tokens | Finished | Failed | Heartbeat
+Report = Hello | Loaded | LoadFailed | Unloaded | Began | Tokens | Finished | Failed | Dying | Heartbeat
 Frame = Command | Report
 
 

@@ -127,7 +127,12 @@ class Sampler:
         self._slice = max(1, _SLICE // vocabulary) if device.type == "cpu" else sys.maxsize
 
     def add(
-        self, number: int, params: SamplingParams, prompt_ids: Sequence[int], matcher: LLMatcher | None = None
+        self,
+        number: int,
+        params: SamplingParams,
+        prompt_ids: Sequence[int],
+        matcher: LLMatcher | None = None,
+        generated: Sequence[int] = (),
     ) -> None:
         """Begin a sequence.
 
@@ -136,10 +141,15 @@ class Sampler:
             params: of this one choice: with its own seed, or none to draw a fresh one.
             prompt_ids: all below the vocabulary.
             matcher: at the start of the output, this sequence's own, for a vocabulary as wide as the logits.
+            generated: what has been generated already, which is taken note of as if it had been picked here.
         """
         seed = randbits(63) if params.seed is None else params.seed
         adjustments = Adjustments(params, prompt_ids, self._vocabulary)
-        self._rows[number] = _Row(params, seed, adjustments, matcher, self._refusal(params))
+        row = self._rows[number] = _Row(params, seed, adjustments, matcher, self._refusal(params))
+        if matcher is not None:  # one after the other: what tells several matchers at once keeps no order
+            matcher.consume_tokens([token for token in generated if token not in params.stop_token_ids])
+        for token in generated:
+            row.advance(token)
 
     def remove(self, number: int) -> None:
         """Forget a sequence, known or not."""

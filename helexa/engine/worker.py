@@ -6,7 +6,6 @@ process.
 """
 
 import argparse
-import gc
 import os
 import queue
 import signal
@@ -19,17 +18,32 @@ import structlog
 import torch
 
 from helexa import lifeline, logs
-from helexa.engine import environment, protocol
+from helexa.engine import environment, mishaps, protocol
 from helexa.engine.core import Engine
-from helexa.engine.loading import LoadError, load_model
+from helexa.engine.loading import LoadedModel, LoadError, load_model
 from helexa.engine.memory import MIB
-from helexa.engine.protocol import Abort, Command, Heartbeat, Hello, Load, Loaded, LoadFailed, Report, Submit, Unload
+from helexa.engine.protocol import (
+    Abort,
+    Began,
+    Command,
+    Dying,
+    Heartbeat,
+    Hello,
+    Load,
+    Loaded,
+    LoadFailed,
+    Report,
+    Submit,
+    Unload,
+)
 from helexa.engine.scheduler import Budget
 from helexa.engine.threads import ThreadGovernor
 
 HEARTBEAT_SECONDS = 1.0
 CHECK_SECONDS = 60.0
 """Least time between two looks at the books of the KV cache."""
+BROKEN_DEVICE, FAULT = 75, 70
+"""Exit codes, of sysexits.h: what another process may do better, and what is wrong with the program."""
 _log = structlog.get_logger()
 
 
@@ -91,7 +105,21 @@ class Worker:
         self._checked = monotonic()
 
     def run(self) -> NoReturn:
-        """Serve commands for ever."""
+        """Serve commands for ever; end the process by whatever goes wrong in that, and say so."""
+        try:
+            self._run()
+        except Exception as error:  # noqa: BLE001 - told, logged, and the end
+            self._die(error)
+
+    def _die(self, error: Exception) -> NoReturn:
+        """End the process by an error, at once: on a broken device even the way out of Python may hang."""
+        broken = mishaps.is_broken(error)
+        reason = mishaps.describe(error)
+        self._link.send(Dying(f"the device is broken ({reason})" if broken else reason))
+        _log.error("worker.dies", device=self._device, device_broken=broken, exc_info=error)
+        os._exit(BROKEN_DEVICE if broken else FAULT)
+
+    def _run(self) -> NoReturn:
         self._link.send(Hello(protocol.VERSION, os.getpid(), self._device, torch.__version__))
         threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
         while True:
@@ -126,18 +154,29 @@ class Worker:
         self._forget(load.model)  # a neuron unloads first; if one does not, its requests still have their ends
         report = self._try(load)
         if isinstance(report, LoadFailed):
-            _collect()  # not where the error is caught: as long as it is there, so is what was being loaded
+            mishaps.collect()  # not where the error is caught: as long as it is there, so is what was being loaded
         self._link.send(report)
         self._busy_since, self._loading = None, False
 
     def _try(self, load: Load) -> Loaded | LoadFailed:
         try:
-            model = load_model(load.path, self._device, self._budget.running, self._left_of(load.memory))
+            model = self._read(load, self._left_of(load.memory))
         except LoadError as error:
+            if (cause := error.__cause__) is not None and mishaps.is_broken(cause):
+                raise cause from error
             return LoadFailed(load.model, str(error))
-        self._engines[load.model] = Engine(model, self._budget, wake=self._link.wake)
+        seconds = {name.replace(" ", "_"): round(each, 3) for name, each in model.parts.items()}
+        _log.info("worker.loaded", model=load.model, seconds=round(model.seconds, 3), **seconds)
+        self._engines[load.model] = Engine(model, self._budget, wake=self._link.wake, announce=self._announce)
         capacity = min(self._budget.running, model.blocks)  # each takes a block at least
         return Loaded(load.model, model.memory_mb, model.context_length, model.seconds, model.kv_mb, capacity)
+
+    def _read(self, load: Load, left: int | None) -> LoadedModel:
+        """Load a model; ``left`` are the bytes that it may have."""
+        return load_model(load.path, self._device, self._budget.running, left, load.quant)
+
+    def _announce(self, requests: list[str]) -> None:
+        self._link.send(Began(requests))
 
     def _left_of(self, memory: int | None) -> int | None:
         """Bytes that no model of this worker has, of those that all may have together."""
@@ -147,7 +186,7 @@ class Worker:
 
     def _unload(self, model: str) -> None:
         self._forget(model)
-        _collect()
+        mishaps.collect()
         self._link.send(protocol.Unloaded(model))
 
     def _forget(self, model: str) -> None:
@@ -179,13 +218,6 @@ class Worker:
             models = [engine.figures(model) for model, engine in list(self._engines.items())]
             self._link.send(Heartbeat(self._step, stalled, self._loading, models))
             pause.wait(HEARTBEAT_SECONDS)
-
-
-def _collect() -> None:
-    """Give memory back now: a module that refers to itself would keep it for as long as the collector pleased."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _arguments() -> argparse.Namespace:

@@ -3,11 +3,12 @@
 import hmac
 from collections.abc import Iterable
 from time import monotonic
-from typing import NoReturn, cast
+from typing import NoReturn, cast, get_args
 
 from quart import Response, request
 from quart_trio import QuartTrio
 
+from config import Quant
 from helexa.neuron import estimates, inference
 from helexa.neuron import tokenize as tokenizing
 from helexa.neuron.build_info import build_version
@@ -69,7 +70,8 @@ async def _listed(key: str, most: int) -> list[Fields]:
 
 
 def _load_request(fields: Fields) -> fleet.LoadRequest:
-    return fleet.LoadRequest(fields.text("model"), fields.text("source", None), fields.text("device", None))
+    source, device = fields.text("source", None), fields.text("device", None)
+    return fleet.LoadRequest(fields.text("model"), source, device, fields.choice("quant", get_args(Quant), None))
 
 
 def _control(service: Service, host: Host, bare: Iterable[str]) -> QuartTrio:

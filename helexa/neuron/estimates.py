@@ -6,9 +6,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import trio
+from attrs import evolve
 
 from helexa.engine import files
 from helexa.engine.memory import MIB, bytes_per_token, context_length, layers_of
+from helexa.engine.quant import Quant, context_of, gguf_bytes, gguf_token_bytes, rough_bytes
+from helexa.gguf import read_header
 from helexa.neuron import sources
 from helexa.neuron.sources import Wanted
 from helexa.neuron.sources.listing import Listing, split_parts, total
@@ -41,7 +44,7 @@ async def estimate(wanted: Sequence[LoadRequest], source_of: SourceOf, registry:
 
     async def one(index: int, request: LoadRequest) -> None:
         source = request.source or source_of(request.model)
-        found[index] = await _estimate(request.model, source, registry, lines)
+        found[index] = await _estimate(evolve(request, source=source), registry, lines)
 
     async with trio.open_nursery() as nursery:
         for index, request in enumerate(wanted):
@@ -49,34 +52,36 @@ async def estimate(wanted: Sequence[LoadRequest], source_of: SourceOf, registry:
     return EstimateList(tuple(found[index] for index in range(len(wanted))))
 
 
-async def _estimate(model: str, source: str | None, registry: str | None, lines: trio.CapacityLimiter) -> Estimate:
-    local = await trio.to_thread.run_sync(_here, model, source, registry)
+async def _estimate(request: LoadRequest, registry: str | None, lines: trio.CapacityLimiter) -> Estimate:
+    local = await trio.to_thread.run_sync(_here, request, registry)
     if isinstance(local, Estimate):
         return local
     with trio.move_on_after(PATIENCE_SECONDS):
-        return await trio.to_thread.run_sync(_there, model, local, abandon_on_cancel=True, limiter=lines)
-    return Estimate(model)
+        return await trio.to_thread.run_sync(_there, request, local, abandon_on_cancel=True, limiter=lines)
+    return Estimate(request.model)
 
 
-def _here(model: str, source: str | None, registry: str | None) -> Estimate | Wanted:
+def _here(request: LoadRequest, registry: str | None) -> Estimate | Wanted:
     """From the files of this host; or else what would have to be fetched first."""
+    model = request.model
     try:
-        found = sources.find(model, source, registry)
+        found = sources.find(model, request.source, registry)
     except ApiError as error:
         return Estimate(model, error=error.message)
     if isinstance(found, Path):
-        return _of(model, found)
+        return _of(model, found, request.quant)
     cached = found.cache.current()
-    lies_here = None if cached is None else _of(model, cached / (found.gguf or ""))
+    lies_here = None if cached is None else _of(model, cached / (found.gguf or ""), request.quant)
     return found if lies_here is None or lies_here.error else lies_here
 
 
-def _there(model: str, wanted: Wanted) -> Estimate:
+def _there(request: LoadRequest, wanted: Wanted) -> Estimate:
     """From what a registry tells of a model. Nothing where it tells nothing: a load will say why."""
+    model = request.model
     try:
         with wanted.registry.client(PATIENCE_SECONDS) as client:
             listing = wanted.registry.listing(client, wanted.repository)
-            weights = remote_weights(listing, wanted.gguf)
+            weights = rough_bytes(request.quant, remote_weights(listing, wanted.gguf))
             config = listing.get(_CONFIG)
             if config is None or config.size > _LARGEST_CONFIG:
                 return Estimate(model, _mib(weights))
@@ -97,18 +102,22 @@ def _kv_bytes_of(config: bytes) -> int:
         return _kv_bytes(Path(directory))
 
 
-def _of(model: str, place: Path) -> Estimate:
+def _of(model: str, place: Path, quant: Quant | None) -> Estimate:
     try:
         if place.suffix == ".gguf":
-            return _of_gguf(model, place)
-        return Estimate(model, _mib(files.weights_bytes(place)), _mib(_kv_bytes(place)))
+            return _of_gguf(model, place, quant)
+        return Estimate(model, _mib(files.weights_bytes(place, quant)), _mib(_kv_bytes(place)))
     except (OSError, ValueError) as error:
         return Estimate(model, error=str(error))
 
 
-def _of_gguf(model: str, file: Path) -> Estimate:
-    """As large as it lies on the disk; its KV cache is told by a configuration beside it, or not at all."""
-    weights = sum(file.with_name(part).stat().st_size for part in split_parts(file.name))
+def _of_gguf(model: str, file: Path, quant: Quant | None) -> Estimate:
+    """By what it says of itself; of one in parts, by what lies on the disk and a configuration beside it."""
+    if len(parts := split_parts(file.name)) == 1:
+        header = read_header(file)
+        kv = min(SHORTEST_CONTEXT, context_of(header) or SHORTEST_CONTEXT) * gguf_token_bytes(header)
+        return Estimate(model, _mib(gguf_bytes(header, quant)), _mib(kv))
+    weights = sum(file.with_name(part).stat().st_size for part in parts)
     has_config = file.with_name(_CONFIG).is_file()
     return Estimate(model, _mib(weights), _mib(_kv_bytes(file.parent)) if has_config else 0)
 

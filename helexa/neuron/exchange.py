@@ -1,8 +1,10 @@
 """One request that the engine has taken: its choices followed to their ends, and their answers sent."""
 
+import math
 from collections.abc import Sequence
 from typing import Protocol, Self
 
+import trio
 from attrs import frozen
 
 from helexa.neuron.answer import Answer, Piece, usage
@@ -12,6 +14,9 @@ from helexa.web.server import Send
 from helexa.wire import errors, meter, sse
 from helexa.wire.completion import Usage
 from helexa.wire.errors import ApiError
+
+KEEP_ALIVE_SECONDS = 5.0
+"""How long a stream is silent before a comment breaks the silence."""
 
 
 class Writer(Protocol):
@@ -87,11 +92,19 @@ class Exchange:
         """
         await stream.write(self._told(self.writer.begin(len(self.answers))))
         while self._unfinished():
-            # One write for all that has come since the last: a slow client gets fewer, larger writes.
-            events = [self._events(news) for news in await self.generation.progress()]
-            await stream.write(self._told(b"".join(events)))
+            await stream.write(self._told(await self._next_events(stream)))
         await stream.write(self._told(self.writer.usage(self._usage())))
         await stream.end(sse.DONE)
+
+    async def _next_events(self, stream: EventStream) -> bytes:
+        """What comes next, or a comment if that takes long: long prompts, long queues and recoveries of the engine do.
+
+        Not before the stream's first event: until then, a failure can still be an answer of its own.
+        """
+        with trio.move_on_after(KEEP_ALIVE_SECONDS if stream.started else math.inf):
+            # One write for all that has come since the last: a slow client gets fewer, larger writes.
+            return b"".join([self._events(news) for news in await self.generation.progress()])
+        return sse.KEEP_ALIVE
 
     def _told(self, events: bytes) -> bytes:
         """The events of one write, and what has been used up to them."""

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from attrs import frozen
 
+from config import Quant
 from helexa.engine.protocol import TokenLogprob
 from helexa.wire.fleet import ActorReport, ModelReport
 from helexa.wire.sampling import SamplingParams
@@ -71,7 +72,7 @@ class Engines(Protocol):
     def actors(self) -> tuple[ActorReport, ...]:
         """The actors that own the workers."""
 
-    async def load(self, model: str, path: str, device: str | None) -> None:
+    async def load(self, model: str, path: str, device: str | None, quant: Quant | None = None) -> None:
         """Load a model and wait until it serves; joins a load already under way.
 
         Raises:

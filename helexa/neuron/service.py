@@ -1,13 +1,16 @@
 """The models this host serves: engine workers for the tokens, tokenizers for the text, and how start-up is going."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from time import monotonic
 
 import structlog
 import trio
 from attrs import define, evolve, field, frozen
 
+from config import Quant
 from config.source import is_qualified
+from helexa.gguf_tokenizer import tokenizer_directory
 from helexa.neuron.defaults import recommended
 from helexa.neuron.fetches import Fetches
 from helexa.neuron.grammars import Grammars
@@ -49,6 +52,7 @@ class Service:
     Attributes:
         engines: the workers.
         source_of: the catalogue's source of a model, ``None`` if the catalogue does not have it.
+        quant_of: what the catalogue wants a model's weights reduced to.
         registry: the URL of what the source ``helexa`` means, as the topology says.
         compilers: the threads in which grammars are compiled.
     """
@@ -56,6 +60,7 @@ class Service:
     engines: Engines
     source_of: Callable[[str], str | None]
     registry: str | None = None
+    quant_of: Callable[[str], Quant | None] = lambda _: None
     activation: Activation = field(factory=Activation)
     started: float = field(factory=monotonic)
     compilers: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(_COMPILERS))
@@ -111,7 +116,8 @@ class Service:
         if not self._is_here(request.model):
             # Before the engine is asked: the model will load also when whoever wants it now does not wait for it.
             self._faces[request.model] = face
-        await self.engines.load(request.model, path, request.device)
+        quant = request.quant if request.source or request.quant else self.quant_of(request.model)
+        await self.engines.load(request.model, path, request.device, quant)
 
     def _is_here(self, model: str) -> bool:
         """Whether a model is loaded, or about to be, and so keeps the tokenizer that belongs to its weights."""
@@ -162,7 +168,8 @@ class Service:
 
 def _load_face(model: str, path: str) -> Face:
     try:
-        return Face(ChatTokenizer.load(path), recommended(path))
+        files = str(tokenizer_directory(Path(path))) if path.endswith(".gguf") else path
+        return Face(ChatTokenizer.load(files), recommended(files))
     except Exception as error:
         detail = f"The tokenizer of '{model}' does not load: {type(error).__name__}: {error}"
         raise errors.upstream_error(detail.splitlines()[0]) from error

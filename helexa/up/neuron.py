@@ -1,12 +1,13 @@
 """One neuron's process: device workers inside, HTTP outside."""
 
 import os
+from collections.abc import Callable
 
 import structlog
 import trio
 
 from actors.device_pool import DevicePool
-from config import Neuron, Topology
+from config import Neuron, Quant, Topology
 from helexa.neuron.app import make_app
 from helexa.neuron.build_info import build_version
 from helexa.neuron.discovery import Host, discover
@@ -41,8 +42,10 @@ async def run_neuron(topology: Topology, neuron: Neuron, ready_fd: int | None) -
     sock = bind(listen.host, listen.port, f"neurons.{neuron.name}.listen")
     host = await trio.to_thread.run_sync(discover, abandon_on_cancel=True)  # measures, and asks a driver that may hang
     build_version()
-    pool = DevicePool(_devices(neuron, host), topology.actors.device_worker.restart, neuron.memory)
-    service = Service(pool, lambda model: entry.source if (entry := topology.model(model)) else None, neuron.registry)
+    settings = topology.actors.device_worker
+    pool = DevicePool(_devices(neuron, host), settings.restart, neuron.memory, settings.recovery)
+    source_of, quant_of = _catalogue(topology)
+    service = Service(pool, source_of, neuron.registry, quant_of)
     drain = Drain()
     stop = trio.Event()
     async with trio.open_nursery() as process:
@@ -61,6 +64,18 @@ async def run_neuron(topology: Topology, neuron: Neuron, ready_fd: int | None) -
 
 def _devices(neuron: Neuron, host: Host) -> list[str]:
     return list(neuron.devices or [device.name for device in host.discovery.devices])
+
+
+def _catalogue(topology: Topology) -> tuple[Callable[[str], str | None], Callable[[str], Quant | None]]:
+    """A model's source, and what its weights are reduced to."""
+
+    def source_of(model: str) -> str | None:
+        return entry.source if (entry := topology.model(model)) else None
+
+    def quant_of(model: str) -> Quant | None:
+        return entry.quant if (entry := topology.model(model)) else None
+
+    return source_of, quant_of
 
 
 def _say_ready(fd: int | None) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 from attrs import field, frozen
 from cattrs.preconf.orjson import make_converter
 
+from config import Quant
 from helexa.wire.progress import Progress
 
 ModelStatus = Literal["loaded", "unloaded", "loading", "recovering", "failed"]
@@ -298,11 +299,15 @@ class Version:
 
 @frozen
 class LoadRequest:
-    """``POST /models/load``. ``source`` as in the topology: see `config.source`."""
+    """``POST /models/load``. ``source`` and ``quant`` as in the topology; for the former see `config.source`.
+
+    A request without a source is for a model of the neuron's catalogue, and is loaded as that says.
+    """
 
     model: str
     source: str | None = None
     device: str | None = None
+    quant: Quant | None = None
 
 
 @frozen

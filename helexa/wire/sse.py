@@ -6,6 +6,8 @@ import orjson
 
 DONE = b"data: [DONE]\n\n"
 """How OpenAI's chat streams end."""
+KEEP_ALIVE = b": keep-alive\n\n"
+"""A comment: readers pass it over, and whoever watches the connection sees that it is in use."""
 
 
 def dumps(payload: Any) -> bytes:

@@ -47,7 +47,7 @@ async def test_a_load_is_asked_for_and_reported(nursery: trio.Nursery, control: 
     ((head, body),) = script.requests
     assert head.startswith(b"POST /models/load HTTP/1.1\r\n")
     assert b"authorization: bearer s3cret" in head.lower()
-    assert orjson.loads(body) == {"model": "m", "source": "helexa", "device": "cpu"}
+    assert orjson.loads(body) == {"model": "m", "source": "helexa", "device": "cpu", "quant": None}
 
 
 async def test_an_unload_and_a_restart_name_what_they_are_about(nursery: trio.Nursery, control: NeuronControl) -> None:

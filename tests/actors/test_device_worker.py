@@ -189,25 +189,131 @@ async def test_a_refusal_by_the_engine_is_a_sentence(script: Callable[[str], Non
             nursery.cancel_scope.cancel()
 
 
-async def test_a_death_ends_every_generation_with_an_error(script: Callable[[str], None]) -> None:
-    script(SERVE + "receive(); receive(); os.kill(os.getpid(), signal.SIGKILL)")
+ONE_TOKEN = "s = receive(); send(Began([s.request]), Tokens(1, [TokenDelta(s.request, [7])])); "
+DIE = "os.kill(os.getpid(), signal.SIGKILL)"
+
+
+async def test_after_a_death_the_next_process_goes_on(script: Callable[[str], None]) -> None:
+    script(SERVE + ONE_TOKEN + DIE)
     worker = DeviceWorker("cpu")
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             await serving(nursery, worker)
-            generations = [worker.submit("m", [1], SamplingParams(), "") for _ in range(2)]
-            for generation in generations:
-                ((_, end),) = (await read(generation)).values()
-                assert end is not None
-                assert (end.reason, end.code) == ("failed", "upstream_error")
-                assert "killed by SIGKILL" in (end.error or "")
-            assert worker.reports()[0].status == "recovering"
-            with pytest.raises(ApiError, match="is recovering") as caught:
-                worker.submit("m", [1], SamplingParams(), "")
-            assert (caught.value.status, caught.value.retry_after) == (503, 2)
+            generation = worker.submit("m", [1], SamplingParams(seed=5), "team")
+            assert await generation.progress() == (ChoiceNews(0, (7,)),)
+        assert worker.reports()[0].status == "recovering"
+        with pytest.raises(ApiError, match="is recovering") as caught:
+            worker.submit("m", [1], SamplingParams(), "")
+        assert (caught.value.status, caught.value.retry_after) == (503, 2)
+        script(
+            SERVE + "s = receive(); assert (s.key, s.sampling.seed, s.progress) == ('team', 5, [Progress(0, [7])]), s;"
+            "send(Tokens(1, [TokenDelta(s.request, [8])]), Finished(s.request, 'stop', 1, 2)); receive()"
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_until_cancelled, worker)
+            assert await read(generation) == {0: ([8], End("stop"))}
+            nursery.cancel_scope.cancel()
 
 
-async def test_a_process_the_kernel_holds_on_to_still_ends_its_generations(
+async def test_a_model_that_does_not_load_again_ends_its_generations(script: Callable[[str], None]) -> None:
+    script(SERVE + "receive(); " + DIE)
+    worker = DeviceWorker("cpu")
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            await serving(nursery, worker)
+            generation = worker.submit("m", [1], SamplingParams(), "")
+        script("hello(); send(LoadFailed(receive().model, 'its files are gone')); receive()")
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_until_cancelled, worker)
+            ((_, end),) = (await read(generation)).values()
+            assert end == End("failed", "upstream_error", "The model 'm' does not load again: its files are gone.")
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_generation_waits_for_the_next_process_only_so_long(script: Callable[[str], None]) -> None:
+    script(SERVE + ONE_TOKEN + DIE)
+    worker = DeviceWorker("cpu", recovery=0.1)
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            await serving(nursery, worker)
+            ((ids, end),) = (await read(worker.submit("m", [1], SamplingParams(), ""))).values()
+    assert (ids, end is not None and end.code) == ([7], "service_unavailable")
+
+
+async def test_a_model_unloaded_while_there_is_no_process_ends_its_generations(script: Callable[[str], None]) -> None:
+    script(SERVE + "receive(); " + DIE)
+    worker = DeviceWorker("cpu")
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            await serving(nursery, worker)
+            generation = worker.submit("m", [1], SamplingParams(), "")
+        await worker.unload("m")
+        ((_, end),) = (await read(generation)).values()
+    assert end == End("failed", "upstream_error", "The model 'm' was unloaded.")
+
+
+async def test_generations_of_a_worker_that_is_stopped_end_with_it(script: Callable[[str], None]) -> None:
+    script(SERVE + "receive(); receive()")
+    worker = DeviceWorker("cpu")
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_until_cancelled, worker)
+            await worker.load("m", "/m")
+            generation = worker.submit("m", [1], SamplingParams(), "")
+            nursery.cancel_scope.cancel()
+        ((_, end),) = (await read(generation)).values()
+    assert end == End("failed", "upstream_error", "The engine worker of cpu was stopped.")
+
+
+async def test_the_restarts_used_up_end_what_waits(script: Callable[[str], None]) -> None:
+    script(SERVE + "receive(); " + DIE)
+    pool = DevicePool(["cpu"], NEVER)
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(pool.run)
+            await pool.load("m", "/m", None)
+            ((_, end),) = (await read(pool.submit("m", [1], SamplingParams(), ""))).values()
+            assert end is not None
+            assert end.code == "upstream_error"
+            assert "does not come back: WorkerDiedError: the engine worker of cpu is gone: killed" in (end.error or "")
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_request_that_kills_every_process_ends_and_the_others_go_on(script: Callable[[str], None]) -> None:
+    """With 666 in its prompt a request ends the process in its first step; any other one brings two tokens."""
+    script(
+        SERVE + "\nlive = []\nwhile True:\n"
+        "    s = receive()\n"
+        "    if isinstance(s, Abort): continue\n"
+        "    send(Began([s.request]))\n"
+        "    if 666 in s.prompt_ids: os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "    done = len(s.progress[0].ids) if s.progress else 0\n"
+        "    send(Tokens(1, [TokenDelta(s.request, [done])]))\n"
+        "    if done: send(Finished(s.request, 'stop', 1, 2))\n"
+    )
+    pool = DevicePool(["cpu"], TWICE)
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(pool.run)
+            await pool.load("m", "/m", None)
+            good = [pool.submit("m", [1], SamplingParams(), "") for _ in range(2)]
+            for each in good:
+                await each.progress()
+            bad = pool.submit("m", [666], SamplingParams(), "")
+            ((_, end),) = (await read(bad)).values()
+            assert end is not None
+            assert "2 times in a row while it ran this request (killed by SIGSEGV)" in (end.error or "")
+            assert [await read(each) for each in good] == [{0: ([1], End("stop"))}] * 2
+            assert pool.actors()[0].restarts <= 2
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_worker_s_last_words_are_the_reason_of_its_death(script: Callable[[str], None]) -> None:
+    script("hello(); send(Dying('the device is broken (RuntimeError: CUDA error)')); sys.exit(75)")
+    assert "it ended itself: the device is broken (RuntimeError: CUDA error)" in await died(DeviceWorker("cpu"))
+
+
+async def test_a_process_the_kernel_holds_on_to_does_not_keep_its_generations(
     script: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     close = EngineLink.close
@@ -218,13 +324,15 @@ async def test_a_process_the_kernel_holds_on_to_still_ends_its_generations(
 
     monkeypatch.setattr(EngineLink, "close", stuck)
     script(SERVE + "receive()")
-    worker = DeviceWorker("cpu")
+    pool = DevicePool(["cpu"], NEVER)
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
-            await serving(nursery, worker)
-            ((_, end),) = (await read(worker.submit("m", [1], SamplingParams(), ""))).values()
+            await nursery.start(pool.run)
+            await pool.load("m", "/m", None)
+            ((_, end),) = (await read(pool.submit("m", [1], SamplingParams(), ""))).values()
             assert end is not None
             assert "stuck in the kernel" in (end.error or "")
+            nursery.cancel_scope.cancel()
 
 
 async def test_choices_go_their_own_ways_and_one_can_be_stopped(script: Callable[[str], None]) -> None:
@@ -413,7 +521,7 @@ async def test_an_idle_worker_tells_of_its_cache_too_and_a_lost_one_does_not(scr
             while worker.reports()[0].kv is None:  # noqa: ASYNC110 - a real process
                 await trio.sleep(0.01)
             assert worker.reports()[0].kv == KvCache(64, 34, 30)
-            await read(worker.submit("m", [1], SamplingParams(), ""))
+            worker.submit("m", [1], SamplingParams(), "")
         assert worker.reports() == (ModelReport("m", "recovering", "cpu", 1, Limit(100, 99, 99), kv_mb=2, capacity=3),)
 
 
@@ -422,10 +530,13 @@ async def test_a_choice_that_was_never_asked_for_is_a_broken_worker(script: Call
     worker = DeviceWorker("cpu")
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
-            await serving(nursery, worker)
-            ((_, end),) = (await read(worker.submit("m", [1], SamplingParams(), ""))).values()
-            assert end is not None
-            assert "a choice 1 of a request for 1" in (end.error or "")
+
+            async def run() -> None:
+                assert "a choice 1 of a request for 1" in await died(worker)
+
+            nursery.start_soon(run)
+            await worker.load("m", "/m")
+            worker.submit("m", [1], SamplingParams(), "")
 
 
 async def test_frames_wait_in_the_outbox_and_not_in_the_sender(script: Callable[[str], None]) -> None:

@@ -118,7 +118,10 @@ VALUES = [
             '("path:" and an absolute path, such as "path:/srv/models/mine")'
         ),
     ),
-    (M + "quant = 'int3'", '3: models.0.quant: "int3" is not one of the choices (one of "int4", "int8", "fp8")'),
+    (
+        M + "quant = 'int3'",
+        '3: models.0.quant: "int3" is not one of the choices (one of "bf16", "int8", "int4", "fp8")',
+    ),
     (
         M + "capabilities = ['tools']",
         (

@@ -13,6 +13,7 @@ from checkpoints import LLAMA_CONTEXT, QWEN_CONTEXT
 from engine_runs import generate, greedy, load, prompt
 from safetensors.torch import load_file, save_file
 
+from helexa.engine import checkpoints
 from helexa.engine.loading import LoadError, load_model
 from helexa.engine.runner import PagedRunner
 from helexa.text import ChatTokenizer
@@ -103,12 +104,32 @@ def test_a_config_that_is_none(copy: Path, config: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil", [lambda data: data[: len(data) // 2], lambda _: b"", lambda data: b"\xff" * len(data)]
+    ("spoil", "reason"),
+    [
+        (lambda data: data[: len(data) // 2], "it may not have been copied whole"),
+        (lambda _: b"", "it has 0 bytes"),
+        (lambda data: b"\xff" * len(data), "its header is to have 18446744073709551615 bytes"),
+    ],
 )
-def test_corrupt_weights(copy: Path, spoil: Any) -> None:
+@pytest.mark.parametrize("memory", [None, 2**30])
+def test_corrupt_weights(copy: Path, spoil: Any, reason: str, memory: int | None) -> None:
     file = copy / WEIGHTS
     file.write_bytes(spoil(file.read_bytes()))
-    with pytest.raises(LoadError, match="SafetensorError"):
+    with pytest.raises(LoadError, match=f"^'model.safetensors' is no safetensors file: .*{reason}"):
+        load_model(str(copy), "cpu", memory=memory)
+
+
+def test_weights_that_end_while_they_are_read(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mapped file would end the process."""
+    file, opened = copy / WEIGHTS, checkpoints.files.tensors
+
+    def cut(directory: Path) -> Any:
+        found = opened(directory)
+        os.truncate(file, file.stat().st_size // 2)
+        return found
+
+    monkeypatch.setattr(checkpoints.files, "tensors", cut)
+    with pytest.raises(LoadError, match=r"^'model.safetensors' ended while it was being read; it has been changed$"):
         load_model(str(copy), "cpu")
 
 
@@ -122,8 +143,61 @@ def test_missing_weights_are_not_made_up(copy: Path) -> None:
 
 def test_weights_of_another_shape(copy: Path) -> None:
     change_config(copy, intermediate_size=96)
-    with pytest.raises(LoadError):
+    with pytest.raises(LoadError) as caught:
         load_model(str(copy), "cpu")
+    assert str(caught.value) == (
+        "its files have 'model.layers.0.mlp.gate_proj.weight' as [128, 64], and its configuration as [96, 64]"
+    )
+
+
+def test_weights_that_are_no_floats(copy: Path) -> None:
+    weights = load_file(copy / WEIGHTS)
+    weights["model.norm.weight"] = torch.ones(64, dtype=torch.int8)
+    save_file(weights, copy / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(LoadError, match=r"^its files have 'model\.norm\.weight' as I8, which is no dtype of weights"):
+        load_model(str(copy), "cpu")
+
+
+def test_a_configuration_of_more_layers_than_there_are_tensors_is_refused_before_they_are_made(copy: Path) -> None:
+    change_config(copy, num_hidden_layers=10**12)
+    with pytest.raises(LoadError, match=r"^its configuration has 1000000000000 layers, its files \d+ tensors$"):
+        load_model(str(copy), "cpu")
+
+
+def test_code_that_a_model_cannot_do_without_is_refused_by_its_name(copy: Path) -> None:
+    change_config(copy, auto_map={"AutoModelForCausalLM": "modeling_evil.Evil"}, model_type="evil")
+    with pytest.raises(LoadError, match=r"^it needs code of its own, 'modeling_evil\.py'; no code of .* is ever run$"):
+        load_model(str(copy), "cpu")
+
+
+@pytest.mark.parametrize("name", ["../model.safetensors", "/model.safetensors"])
+def test_an_index_that_names_files_elsewhere_is_refused(copy: Path, name: str) -> None:
+    (copy / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": {"model.norm.weight": name}}))
+    with pytest.raises(LoadError, match=f"^its index names '{name}', which is outside of its directory$"):
+        load_model(str(copy), "cpu")
+
+
+@pytest.mark.parametrize("index", ["{", "[]", "{}", '{"weight_map": 7}'])
+def test_an_index_that_is_none_is_told_by_its_name(copy: Path, index: str) -> None:
+    (copy / f"{WEIGHTS}.index.json").write_text(index)
+    with pytest.raises(LoadError, match=r"^'model\.safetensors\.index\.json' (cannot be read|does not have what)"):
+        load_model(str(copy), "cpu")
+
+
+def test_an_index_that_names_the_wrong_file_is_refused(copy: Path) -> None:
+    index = {"weight_map": {"model.norm.weight": WEIGHTS, "model.more.weight": WEIGHTS}}
+    (copy / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
+    with pytest.raises(
+        LoadError, match=r"^its index says that 'model\.more\.weight' is in 'model\.safetensors', and it"
+    ):
+        load_model(str(copy), "cpu")
+
+
+def test_the_time_of_a_load_is_told_in_parts_that_make_it_up(llama: Path) -> None:
+    model = load_model(str(llama), "cpu")
+    assert set(model.parts) == {"open", "read", "arrange", "cache", "warm up"}
+    assert min(model.parts.values()) >= 0
+    assert 0.9 * model.seconds - 0.05 < sum(model.parts.values()) <= model.seconds
 
 
 def test_a_device_that_is_not_there(llama: Path) -> None:
@@ -141,7 +215,7 @@ def test_an_error_is_one_line(copy: Path) -> None:
 def test_weights_in_pickles_alone_are_refused(copy: Path) -> None:
     torch.save(load_file(copy / WEIGHTS), copy / "pytorch_model.bin")
     (copy / WEIGHTS).unlink()
-    with pytest.raises(LoadError, match=WEIGHTS):
+    with pytest.raises(LoadError, match=r"^its weights are in 'pytorch_model.bin', and it has no safetensors file"):
         load_model(str(copy), "cpu")
 
 

@@ -17,6 +17,7 @@ from helexa.engine import files, loading
 from helexa.engine.core import Engine
 from helexa.engine.loading import LoadedModel, LoadError, load_model
 from helexa.engine.memory import MIB
+from helexa.engine.packing import module_bytes
 from helexa.engine.protocol import ModelLoad
 from helexa.engine.runner import PagedRunner
 from helexa.engine.stateful import StatefulRunner
@@ -123,7 +124,7 @@ def test_warming_up_leaves_no_trace(llama: Path, model: str) -> None:
 
 def weights_of(directory: Path) -> int:
     """Bytes, with buffers that no file has."""
-    return loading._weights(loading._read(directory))
+    return module_bytes(loading._read(directory).module)
 
 
 def test_what_a_model_and_its_cache_hold_is_told(llama: Path) -> None:
@@ -155,7 +156,7 @@ def test_weights_that_turn_out_larger_than_their_files_are_refused_as_well(
     llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = weights_of(llama)
-    monkeypatch.setattr(files, "weights_bytes", lambda _: 0)
+    monkeypatch.setattr(files, "weights_bytes", lambda *_: 0)
     with pytest.raises(LoadError, match="its weights need"):
         load_model(str(llama), "cpu", memory=weights - 1)
 
@@ -167,7 +168,7 @@ def test_weights_that_leave_nothing_for_a_cache_are_told_with_both_numbers(llama
 
 def test_files_that_are_broken_are_told_as_without_a_limit(copy: Path) -> None:
     (copy / "model.safetensors").write_bytes(b"\0" * 100)
-    with pytest.raises(LoadError, match="Safetensor"):
+    with pytest.raises(LoadError, match=r"'model\.safetensors' is no safetensors file"):
         load_model(str(copy), "cpu", memory=2**30)
 
 

@@ -13,6 +13,8 @@ from helexa.engine import protocol
 from helexa.engine.protocol import (
     MAX_FRAME_BYTES,
     Abort,
+    Began,
+    Dying,
     Failed,
     Finished,
     Frame,
@@ -23,6 +25,7 @@ from helexa.engine.protocol import (
     Loaded,
     LoadFailed,
     ModelLoad,
+    Progress,
     ProtocolError,
     Submit,
     TokenDelta,
@@ -57,19 +60,23 @@ EXAMPLES: dict[str, Frame] = {
     "hello": Hello(1, 4711, "cuda:0", "2.13.0"),
     "load": Load("org/model", "/models/m"),
     "load-memory": Load("org/model", "/models/m", 24 * 2**30),
+    "load-quant": Load("org/model", "/models/m", quant="int4"),
     "unload": Unload("org/model"),
     "submit": Submit("cpu/1", "org/model", [1, 2, 300_000], SAMPLING, "team", -1),
     "submit-defaults": Submit("cpu/2", "org/model", [0]),
+    "submit-progress": Submit("cpu/3", "org/model", [0], progress=[Progress(0, [5, 6]), Progress(2)]),
     "abort": Abort("cpu/1"),
     "abort-choice": Abort("cpu/1", 1),
     "loaded": Loaded("org/model", 1200, 32_768, 1.5, 800, 64),
     "load-failed": LoadFailed("org/model", "OSError: naïve"),
     "unloaded": Unloaded("org/model"),
+    "began": Began(["cpu/1", "cpu/2"]),
     "tokens": Tokens(12, [TokenDelta("cpu/1", [5]), TokenDelta("cpu/2", [6, 7])]),
     "tokens-logprobs": Tokens(13, [TokenDelta("cpu/1", [5], 1, [TokenLogprob(-0.5, [(5, -0.5), (6, -1.0)])])]),
     "finished": Finished("cpu/1", "length", 20, 7),
     "finished-cached": Finished("cpu/1", "stop", 20, 7, 1, 16),
     "failed": Failed("cpu/1", "context_length_exceeded", "prompt of 0 tokens, context of 4096"),
+    "dying": Dying("the device is broken (RuntimeError: CUDA error)"),
     "heartbeat": Heartbeat(12, 0.25, loading=True, models=[LOAD]),
 }
 
@@ -97,7 +104,11 @@ FRAMES: st.SearchStrategy[Frame] = st.one_of(
     st.builds(Hello, INTEGER, INTEGER, TEXT, TEXT),
     st.builds(Load, TEXT, TEXT, st.none() | INTEGER),
     st.builds(Unload, TEXT),
-    st.builds(Submit, TEXT, TEXT, IDS, SAMPLINGS, TEXT, INTEGER),
+    st.builds(
+        Submit, TEXT, TEXT, IDS, SAMPLINGS, TEXT, INTEGER, st.lists(st.builds(Progress, INTEGER, IDS), max_size=3)
+    ),
+    st.builds(Began, st.lists(TEXT, max_size=4)),
+    st.builds(Dying, TEXT),
     st.builds(Abort, TEXT, st.none() | INTEGER),
     st.builds(Loaded, TEXT, INTEGER, INTEGER, NUMBER, INTEGER, INTEGER),
     st.builds(LoadFailed, TEXT, TEXT),
@@ -129,7 +140,7 @@ def test_golden_bytes(name: str) -> None:
 
 
 def test_golden_bytes_are_of_this_version() -> None:
-    assert protocol.VERSION == 3
+    assert protocol.VERSION == 4
 
 
 @given(st.lists(FRAMES, max_size=5))

@@ -243,7 +243,8 @@ def test_loads_that_fail_say_why_and_the_worker_lives_on(worker: RawWorker, llam
     (corrupt / "model.safetensors").write_bytes(b"\0" * 100)
     pickled = shutil.copytree(llama, tmp_path / "pickled")
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
-    for path, reason in [(tmp_path / "nowhere", "nowhere"), (corrupt, "Safetensor"), (pickled, "model.safetensors")]:
+    reasons = {tmp_path / "nowhere": "nowhere", corrupt: "is no safetensors file", pickled: "'pytorch_model.bin'"}
+    for path, reason in reasons.items():
         failed = worker.load("broken", path)
         assert isinstance(failed, LoadFailed)
         assert reason in failed.error

@@ -13,12 +13,15 @@ import torch
 from attrs import define, field
 from engine_runs import PATIENCE, greedy, prompt
 from llguidance import LLMatcher
+from structlog.testing import capture_logs
 
 from helexa.engine import constraints, files, loading
 from helexa.engine.memory import MIB
 from helexa.engine.native import NativeNetwork
 from helexa.engine.protocol import (
     Abort,
+    Began,
+    Dying,
     Failed,
     Finished,
     Frame,
@@ -54,7 +57,11 @@ class Inside:
         self.worker._step_all()
 
     def said(self) -> list[Frame]:
-        """What has been sent since."""
+        """What has been sent since, but for what tells that requests begin."""
+        return [frame for frame in self.heard() if not isinstance(frame, Began)]
+
+    def heard(self) -> list[Frame]:
+        """All that has been sent since."""
         self.socket.setblocking(False)
         found = []
         try:
@@ -225,3 +232,84 @@ def test_the_books_are_looked_at_when_there_is_nothing_to_do(inside: Inside, mon
 def test_an_abort_finds_its_request_in_whichever_model_has_it(inside: Inside, qwen: Path) -> None:
     inside.do(Load("q", str(qwen)), Submit("r", "q", prompt(5), greedy(8)), Abort("r"))
     assert inside.said()[-1] == Finished("r", "abort", 5, 0)
+
+
+def test_what_begins_is_told_before_its_first_step(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside.do(Submit("a", "m", prompt(5), greedy(2)), Submit("b", "m", prompt(6), greedy(2)))
+    heard: list[Frame] = []
+    engine = inside.worker._engines["m"]
+    monkeypatch.setattr(engine, "_forward", lambda _: heard.extend(inside.heard()) or "no memory today")
+    inside.turn()
+    assert heard == [Began(["a", "b"])]
+
+
+class Gone(BaseException):
+    """In place of the end of the process."""
+
+
+@pytest.fixture
+def exits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The codes that the worker has ended its process with."""
+    found: list[int] = []
+
+    def exit_(code: int) -> None:
+        found.append(code)
+        raise Gone
+
+    monkeypatch.setattr("helexa.engine.worker.os._exit", exit_)
+    with capture_logs():
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("error", "ended"),
+    [
+        (RuntimeError("CUDA error: sticky"), (75, "the device is broken (RuntimeError: CUDA error: sticky)")),
+        (ValueError("no such thing"), (70, "ValueError: no such thing")),
+    ],
+)
+def test_a_worker_that_cannot_go_on_says_why_and_ends_its_process(
+    inside: Inside, exits: list[int], monkeypatch: pytest.MonkeyPatch, error: Exception, ended: tuple[int, str]
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(inside.worker._engines["m"].model.runner, "forward", fail)
+    monkeypatch.setattr(inside.worker, "_beat", lambda: None)
+    inside.link._commands.put(Submit("r", "m", prompt(5), greedy(2)))
+    with pytest.raises(Gone):
+        inside.worker.run()
+    code, words = ended
+    assert exits == [code]
+    assert inside.said()[-1] == Dying(words)
+
+
+def test_a_load_that_finds_the_device_broken_ends_the_process(
+    inside: Inside, exits: list[int], llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(loading, "_read", read)
+    monkeypatch.setattr(inside.worker, "_beat", lambda: None)
+    inside.link._commands.put(Load("other", str(llama)))
+    with pytest.raises(Gone):
+        inside.worker.run()
+    assert exits == [75]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
+def test_a_load_without_memory_fails_and_the_worker_goes_on(
+    inside: Inside, llama: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def read(_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, "_read", read)
+        inside.do(Load("other", str(llama)))
+    (failed,) = inside.said()
+    assert isinstance(failed, LoadFailed)
+    assert type(error).__name__ in failed.error
+    inside.do(Load("other", str(llama)))
+    assert isinstance(inside.said()[0], Loaded)

@@ -143,11 +143,12 @@ async def test_a_look_at_a_host_is_its_health(library: Library, monkeypatch: pyt
 async def test_a_driver_that_hangs_is_told_and_only_one_thread_waits_for_it(
     library: Library, autojump_clock: trio.testing.MockClock
 ) -> None:
-    host, free, asked = find(), threading.Event(), 0
+    host, free, hangs, asked = find(), threading.Event(), threading.Event(), 0
 
     def hang(_function: str) -> None:
         nonlocal asked
         asked += 1
+        hangs.set()
         free.wait(10)
 
     library.before = hang
@@ -158,6 +159,7 @@ async def test_a_driver_that_hangs_is_told_and_only_one_thread_waits_for_it(
             assert {"NVIDIA's driver does not answer" in (health.error or "") for health in looks} == {True}
             assert all(health.memory_used_mb == health.memory_total_mb for health in looks)
         assert trio.current_time() - began == 3 * LOOK_SECONDS
+        assert hangs.wait(10)  # the clock may have run faster than the thread came to it
         assert asked == 1
     finally:
         free.set()

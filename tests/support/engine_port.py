@@ -6,6 +6,7 @@ import trio
 from attrs import define, evolve, field
 
 from actors.generation import LiveGeneration
+from config import Quant
 from helexa.engine.protocol import TokenLogprob
 from helexa.neuron.ports import End
 from helexa.wire import errors
@@ -67,6 +68,7 @@ class FakeEngines:
 
     models: dict[str, ModelReport] = field(factory=dict)
     loads: list[tuple[str, str, str | None]] = field(factory=list)
+    quants: list[Quant | None] = field(factory=list)
     submitted: list[Submitted] = field(factory=list)
     restarts: list[tuple[str, bool]] = field(factory=list)
     gate: trio.Event | None = None
@@ -80,8 +82,9 @@ class FakeEngines:
     def actors(self) -> tuple[ActorReport, ...]:
         return (ActorReport("device-worker:cpu", "running", 0, 0, None, 1.5),)
 
-    async def load(self, model: str, path: str, device: str | None) -> None:
+    async def load(self, model: str, path: str, device: str | None, quant: Quant | None = None) -> None:
         self.loads.append((model, path, device))
+        self.quants.append(quant)
         if self.models.get(model, ModelReport(model, "failed")).status == "failed":
             self.models[model] = ModelReport(model, "loading", "cpu")
         if self.gate is not None:

@@ -13,7 +13,7 @@ from attrs import define, evolve, field
 from helexa.engine.core import Engine
 from helexa.engine.loading import LoadedModel, load_model
 from helexa.engine.plan import StepPlan
-from helexa.engine.protocol import Failed, Finished, Report, Submit, TokenDelta, TokenLogprob
+from helexa.engine.protocol import Failed, Finished, Progress, Report, Submit, TokenDelta, TokenLogprob
 from helexa.engine.runner import Runner
 from helexa.engine.scheduler import Budget
 from helexa.wire.sampling import SamplingParams
@@ -66,6 +66,7 @@ class Outcome:
     logprobs: dict[Choice, list[TokenLogprob]] = field(factory=dict)
     ends: dict[Choice, Finished] = field(factory=dict)
     failures: dict[str, Failed] = field(factory=dict)
+    earlier: dict[Choice, int] = field(factory=dict)
 
     def note(self, deltas: Iterable[TokenDelta], reports: Iterable[Report]) -> None:
         for delta in deltas:
@@ -84,7 +85,8 @@ class Outcome:
             self.failures[report.request] = report
             return
         assert (report.request, report.index) not in self.ends, "a second end"
-        assert report.completion_tokens == len(self.of(report.request, report.index))
+        earlier = self.earlier.get((report.request, report.index), 0)
+        assert report.completion_tokens == earlier + len(self.of(report.request, report.index))
         self.ends[report.request, report.index] = report
 
     def of(self, request: str, index: int = 0) -> list[int]:
@@ -115,6 +117,10 @@ class Bench:
         reports = self.engine.submit(Submit(request, NAME, ids, params, **more))
         self.outcome.note([], reports)
         return reports
+
+    def note_resumed(self, request: str, progress: Iterable[Progress]) -> None:
+        """What was generated elsewhere counts at the end."""
+        self.outcome.earlier |= {(request, each.index): len(each.ids) for each in progress}
 
     def abort(self, request: str, index: int | None = None) -> list[Report]:
         reports = self.engine.abort(request, index)
@@ -191,7 +197,8 @@ class WatchedRunner:
 
     def forward(self, plan: StepPlan) -> torch.Tensor:
         logits = self.inner.forward(plan)
-        self.computed.update({chunk.number: len(chunk.ids) for chunk in plan.chunks})
+        for chunk in plan.chunks:
+            self.computed[chunk.number] += len(chunk.ids)
         spoilt = [place for place, number in enumerate(plan.due) if number in self.broken]
         return logits.clone().index_fill_(0, torch.tensor(spoilt, dtype=torch.int64), float("nan"))
 

@@ -12,7 +12,18 @@ import pytest
 from attrs import define, field
 
 from helexa.engine import protocol
-from helexa.engine.protocol import Failed, Finished, Frame, FrameReader, Heartbeat, Hello, Loaded, LoadFailed, Tokens
+from helexa.engine.protocol import (
+    Began,
+    Failed,
+    Finished,
+    Frame,
+    FrameReader,
+    Heartbeat,
+    Hello,
+    Loaded,
+    LoadFailed,
+    Tokens,
+)
 
 F = TypeVar("F")
 PATIENCE = 60.0
@@ -26,6 +37,7 @@ class RawWorker:
     process: "subprocess.Popen[bytes]"
     socket: socket.socket
     heartbeats: list[Heartbeat] = field(factory=list)
+    began: list[str] = field(factory=list)
     _reader: FrameReader = field(factory=FrameReader)
     _frames: deque[Frame] = field(factory=deque)
 
@@ -44,7 +56,7 @@ class RawWorker:
         self.socket.sendall(b"".join(map(protocol.encode, frames)))
 
     def next(self, *kinds: type[F]) -> F:
-        """The next frame that is no heartbeat; the test fails if it is none of `kinds`."""
+        """The next frame that is no heartbeat and begins nothing; the test fails if it is none of `kinds`."""
         while not self._frames:
             self._fill()
         frame = self._frames.popleft()
@@ -58,6 +70,8 @@ class RawWorker:
         for frame in self._reader.push(data):
             if isinstance(frame, Heartbeat):
                 self.heartbeats.append(frame)
+            elif isinstance(frame, Began):
+                self.began += frame.requests
             else:
                 self._frames.append(frame)
 

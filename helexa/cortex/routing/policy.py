@@ -5,7 +5,7 @@ from math import ceil
 
 from attrs import frozen
 
-from config import Model
+from config import Model, Quant
 from helexa.cortex.routing import placement
 from helexa.cortex.routing.fleet import Fleet, Holder
 from helexa.cortex.routing.placement import Site
@@ -53,6 +53,7 @@ class ColdLoad:
     node: str
     device: str
     evicts: tuple[str, ...] = ()
+    quant: Quant | None = None
 
 
 @frozen
@@ -186,7 +187,7 @@ def _from_catalogue(fleet: Fleet, model: str, avoid: AbstractSet[str], now: floa
 def _place(entry: Model, sites: tuple[Site, ...], now: float) -> ColdLoad | Wait | Refusal:
     by_verdict = {site.verdict: site for site in reversed(sites)}  # the first of each
     if (best := by_verdict.get("fits")) is not None:
-        return ColdLoad(entry.id, entry.source, best.node, best.device, best.evicts)
+        return ColdLoad(entry.id, entry.source, best.node, best.device, best.evicts, entry.quant)
     untils = [site.until for site in sites if site.until is not None]
     if (later := by_verdict.get("later")) is not None:
         return Wait(entry.id, f"{later.node}: {later.reason}", min(untils, default=None))

@@ -1,0 +1,187 @@
+"""What the first rank of a group tells the others, and how it is laid on a socket: msgpack, never a pickle.
+
+A frame is a 4-byte big-endian length and that many bytes of msgpack, as in `helexa.engine.protocol`. Token ids and
+block tables travel as packed 32-bit integers: checking each number of a long block table one by one would cost more
+than the step that it belongs to.
+"""
+
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgpack
+from attrs import frozen
+from cattrs.preconf.msgpack import make_converter
+from cattrs.strategies import configure_tagged_union
+
+from helexa.engine.plan import Chunk, StepPlan
+from helexa.engine.quant import Quant
+
+VERSION: Final = 1
+MAX_FRAME_BYTES: Final = 64 * 2**20
+_LENGTH = struct.Struct(">I")
+
+
+@frozen
+class Challenge:
+    """First rank to whoever connects: prove that you belong here."""
+
+    version: int
+    nonce: bytes
+
+
+@frozen
+class Join:
+    """Another rank's answer, and a challenge of its own."""
+
+    rank: int
+    proof: bytes
+    nonce: bytes
+
+
+@frozen
+class Welcome:
+    """The first rank's proof, and the port of the store where the collectives' addresses are exchanged."""
+
+    proof: bytes
+    store: int
+
+
+@frozen
+class LoadShard:
+    """Load a share of a model; see `helexa.engine.loading.load_model`."""
+
+    model: str
+    path: str
+    running: int
+    memory: int | None
+    quant: Quant | None = None
+
+
+@frozen
+class Vote:
+    """How far a rank has come with a load; from the first rank: how far the group has.
+
+    Attributes:
+        value: KV blocks that it has room for; of the group, the least of all.
+        error: why it cannot go on; of the group, the first of all.
+    """
+
+    value: int
+    error: str | None = None
+
+
+@frozen
+class Row:
+    """A chunk of a step: `helexa.engine.plan.Chunk`, its numbers packed."""
+
+    number: int
+    start: int
+    due: bool
+    ids: bytes
+    blocks: bytes
+
+
+@frozen
+class Step:
+    """Run a step of a model."""
+
+    model: str
+    rows: tuple[Row, ...]
+
+    @classmethod
+    def of(cls, model: str, plan: StepPlan) -> "Step":
+        """A plan to be sent."""
+        rows = (Row(each.number, each.start, each.due, _pack(each.ids), _pack(each.blocks)) for each in plan.chunks)
+        return cls(model, tuple(rows))
+
+    @property
+    def plan(self) -> StepPlan:
+        """The plan that was sent."""
+        rows = self.rows
+        return StepPlan(tuple(Chunk(r.number, _unpack(r.ids), r.start, _unpack(r.blocks), r.due) for r in rows))
+
+
+@frozen
+class Drop:
+    """Forget a model."""
+
+    model: str
+
+
+RankFrame = Challenge | Join | Welcome | LoadShard | Vote | Step | Drop
+
+
+class RankProtocolError(Exception):
+    """Bytes that are no frame, or a frame out of turn: the other rank is broken or of another build."""
+
+
+def _exactly(value: Any, kind: Any) -> Any:
+    if type(value) is kind:
+        return value
+    raise TypeError(f"{value!r} is not {kind.__name__}")
+
+
+_converter = make_converter(detailed_validation=False)
+for _kind in (bool, int, str, bytes):
+    _converter.register_structure_hook(_kind, _exactly)
+configure_tagged_union(RankFrame, _converter)
+
+
+def encode(frame: RankFrame) -> bytes:
+    """A frame with its length prefix."""
+    body: bytes = msgpack.packb(_converter.unstructure(frame, RankFrame))
+    return _LENGTH.pack(len(body)) + body
+
+
+def decode(body: bytes) -> RankFrame:
+    """A frame without its length prefix.
+
+    Raises:
+        RankProtocolError: it is none.
+    """
+    try:
+        found: Any = msgpack.unpackb(body)
+        return _converter.structure(found, RankFrame)  # type: ignore[arg-type]  # a union is a form, not a class
+    except Exception as error:
+        raise RankProtocolError(f"not a frame: {type(error).__name__}: {error}") from error
+
+
+def receive(sock: socket.socket) -> RankFrame | None:
+    """The next frame of a blocking socket; ``None`` when the other end has closed it.
+
+    Raises:
+        RankProtocolError: a length over ``MAX_FRAME_BYTES``, or a body that is no frame.
+        OSError: the connection broke, ended within a frame, or took longer than the socket's timeout.
+    """
+    head = _exact(sock, _LENGTH.size)
+    if not head:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    if length > MAX_FRAME_BYTES:
+        raise RankProtocolError(f"a frame of {length} bytes; at most {MAX_FRAME_BYTES} are allowed")
+    return decode(_exact(sock, length))
+
+
+def _exact(sock: socket.socket, size: int) -> bytes:
+    """So many bytes, or none if the connection ended before the first."""
+    found = bytearray()
+    while len(found) < size:
+        data = sock.recv(min(size - len(found), 1 << 20))
+        if not data and found:
+            raise ConnectionResetError("the connection ended within a frame")
+        if not data:
+            return b""
+        found += data
+    return bytes(found)
+
+
+def _pack(numbers: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(numbers)}i", *numbers)
+
+
+def _unpack(data: bytes) -> list[int]:
+    if len(data) % 4:
+        raise RankProtocolError(f"{len(data)} bytes are no row of 32-bit numbers")
+    return list(struct.unpack(f"<{len(data) // 4}i", data))
