@@ -185,7 +185,7 @@ def _load(path: str, asked: _Asked, parts: Parts) -> LoadedModel:
     asked.agree(model.blocks)  # that each has them, before one waits for another's part of a step
     with parts.part("warm up"):
         _warm_up(model.runner)
-        if isinstance(model.runner, PagedRunner):
+        if isinstance(model.runner, PagedRunner) and asked.ranks is None:  # NCCL's watchdog may not look into a capture
             model.runner.capture(asked.running, model.context_length)
     return evolve(model, directory=directory, parts=parts.seconds)
 

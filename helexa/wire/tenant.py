@@ -5,6 +5,7 @@ gateway in.
 """
 
 import hashlib
+from functools import lru_cache
 from urllib.parse import quote
 
 HEADER = b"x-helexa-tenant"
@@ -12,6 +13,7 @@ MAX_BYTES = 128
 _PRINTABLE = range(0x21, 0x7F)
 
 
+@lru_cache(maxsize=1024)
 def write(name: str) -> bytes:
     """A key's name as the header's value: never two names alike, whatever characters and however many they have."""
     written = quote(name, safe="/@", errors="surrogatepass").encode()

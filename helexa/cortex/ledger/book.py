@@ -356,8 +356,11 @@ def _refill(purse: Purse, found: Leased, now: float) -> None:
 
 def totals(found: Iterable[tuple[Iterable[str], Amounts]]) -> dict[str, Amounts]:
     """Sums by subject."""
-    sums: dict[str, Amounts] = {}
+    sums: dict[str, list[int]] = {}
     for subjects, amounts in found:
         for subject in subjects:
-            sums[subject] = sums.get(subject, Amounts()) + amounts
-    return sums
+            known = sums.setdefault(subject, [0, 0, 0])  # not Amounts: of those, every sum would be a new one
+            known[0] += amounts.tokens
+            known[1] += amounts.requests
+            known[2] += amounts.cost
+    return {subject: Amounts(*known) for subject, known in sums.items()}

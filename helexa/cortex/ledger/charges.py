@@ -30,7 +30,7 @@ class OpenCharge:
         clock: the Unix time.
     """
 
-    __slots__ = ("_clock", "_over", "_owner", "full", "held", "output", "payer", "slot", "total")
+    __slots__ = ("_clock", "_over", "_owner", "_used", "full", "held", "output", "payer", "slot", "total")
 
     def __init__(self, owner: Owner, payer: Payer, held: Held, slot: Slot, clock: Callable[[], float]) -> None:
         limited = held.by_tokens
@@ -43,6 +43,7 @@ class OpenCharge:
         self._owner = owner
         self._clock = clock
         self._over = False
+        self._used: Amounts | None = None
 
     def sent(self, node: str, prices: Prices) -> None:
         """See ``ports.Charge``."""
@@ -75,8 +76,10 @@ class OpenCharge:
     @property
     def used(self) -> Amounts:
         """What is to be booked."""
-        prompt, completion = self.slot.tokens
-        return Amounts(prompt + completion, 1, self.slot.cost)
+        if self._used is None:
+            prompt, completion = self.slot.tokens
+            self._used = Amounts(prompt + completion, 1, self.slot.cost)
+        return self._used
 
 
 def microseconds(seconds: float) -> int:
