@@ -7,73 +7,36 @@ its own, and each test enters there. What a test breaks mends itself, which is w
 import os
 import shutil
 import signal
-import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import psutil
 import pytest
 import trio
-from attrs import astuple, define, field
+from attrs import astuple
 from checkpoints import QWEN_CONTEXT
+from pools import Running, read, report_of, running_pool, until, worker_of
 from structlog.testing import capture_logs
 
 from actors import vitals
 from actors.device_pool import DevicePool
-from actors.device_worker import DeviceWorker
-from actors.generation import LiveGeneration
 from config import RestartPolicy
 from config.units import Duration
-from helexa.neuron.ports import End
 from helexa.wire.errors import ApiError
-from helexa.wire.fleet import Limit, ModelReport
+from helexa.wire.fleet import Limit
 from helexa.wire.sampling import SamplingParams
 
-T = TypeVar("T")
-PATIENCE = 90
 PROMPT = [5, 6, 7]
 ENDLESS = SamplingParams(temperature=0)
 LONG = SamplingParams(temperature=1.5, seed=3, max_tokens=300)
 SHORT = SamplingParams(temperature=0, max_tokens=5)
 
 
-@define(eq=False)
-class Running:
-    """A pool in a trio of its own; call it to run an async function there."""
-
-    pool: DevicePool
-    token: Any = None
-    stop: trio.Event = field(factory=trio.Event)
-    ready: threading.Event = field(factory=threading.Event)
-
-    async def main(self) -> None:
-        self.token = trio.lowlevel.current_trio_token()
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self.pool.run)
-            self.ready.set()
-            await self.stop.wait()
-            nursery.cancel_scope.cancel()
-
-    def __call__(self, work: Callable[[DevicePool], Awaitable[T]]) -> T:
-        async def bounded() -> T:
-            with trio.fail_after(PATIENCE):
-                return await work(self.pool)
-
-        return trio.from_thread.run(bounded, trio_token=self.token)
-
-
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
     policy = RestartPolicy(max=100, backoff=Duration(0.05))
-    running = Running(DevicePool(["cpu", "cpu:0"], policy))
-    thread = threading.Thread(target=trio.run, args=[running.main])
-    with capture_logs():
-        thread.start()
-        running.ready.wait()
+    with running_pool(DevicePool(["cpu", "cpu:0"], policy)) as running:
         yield running
-        trio.from_thread.run_sync(running.stop.set, trio_token=running.token)
-        thread.join()
     assert [each.cmdline() for each in psutil.Process().children() if "helexa.engine.worker" in each.cmdline()] == []
 
 
@@ -90,30 +53,6 @@ def model(running: Running, qwen: Path) -> Iterator[str]:
     running(unload)
 
 
-def worker(pool: DevicePool) -> DeviceWorker:
-    return pool._workers["device-worker:cpu"]
-
-
-def report(pool: DevicePool, model: str = "m") -> ModelReport:
-    (found,) = (each for each in pool.reports() if each.id == model)
-    return found
-
-
-async def read(generation: LiveGeneration) -> tuple[list[int], End]:
-    """The tokens of the one choice there is, and its end."""
-    ids: list[int] = []
-    while True:
-        (news,) = await generation.progress()
-        ids += news.ids
-        if news.end is not None:
-            return ids, news.end
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - real processes
-        await trio.sleep(0.02)
-
-
 async def answers(pool: DevicePool, model: str = "m") -> None:
     ids, end = await read(pool.submit(model, PROMPT, SHORT, ""))
     assert (len(ids), end.reason) == (5, "length")
@@ -121,11 +60,11 @@ async def answers(pool: DevicePool, model: str = "m") -> None:
 
 def test_a_loaded_model_and_what_is_told_of_it(running: Running, model: str) -> None:
     async def check(pool: DevicePool) -> None:
-        found = report(pool)
+        found = report_of(pool)
         assert (found.status, found.device, found.error) == ("loaded", "cpu", None)
         assert found.limit == Limit(QWEN_CONTEXT, QWEN_CONTEXT - 1, QWEN_CONTEXT - 1)
         assert found.memory_mb > 0
-        assert worker(pool).pid is not None
+        assert worker_of(pool).pid is not None
         assert [actor.state for actor in pool.actors()] == ["running", "running"]
 
     running(check)
@@ -148,10 +87,10 @@ def test_closing_a_generation_frees_the_engine(running: Running, model: str) -> 
     async def check(pool: DevicePool) -> None:
         generation = pool.submit(model, PROMPT, ENDLESS, "")
         await generation.progress()
-        await until(lambda: report(pool).running == 1)
+        await until(lambda: report_of(pool).running == 1)
         generation.close()
-        await until(lambda: report(pool).running == 0)
-        assert worker(pool)._requests.choices == 0
+        await until(lambda: report_of(pool).running == 0)
+        assert worker_of(pool)._requests.choices == 0
 
     running(check)
 
@@ -173,7 +112,7 @@ def test_a_model_goes_where_it_is_told_or_where_the_fewest_are(running: Running,
         await pool.load("elsewhere", str(llama), None)
         await pool.load("there", str(llama), "cpu")
         await pool.load("there", str(llama), "cpu:0")
-        assert [report(pool, each).device for each in ("elsewhere", "there")] == ["cpu:0", "cpu"]
+        assert [report_of(pool, each).device for each in ("elsewhere", "there")] == ["cpu:0", "cpu"]
         await answers(pool, "elsewhere")
         await pool.unload("elsewhere")
         await pool.unload("there")
@@ -208,7 +147,7 @@ def test_a_broken_model_fails_with_its_reason_and_loads_once_mended(
         with pytest.raises(ApiError, match=r"'broken' does not load: 'model\.safetensors' is no safe") as caught:
             await pool.load("broken", str(broken), "cpu")
         assert caught.value.code == "upstream_error"
-        assert report(pool, "broken").status == "failed"
+        assert report_of(pool, "broken").status == "failed"
         with pytest.raises(ApiError, match=r"is failed: 'model\.safetensors' is no safe"):
             pool.submit("broken", PROMPT, SHORT, "")
         await answers(pool)
@@ -218,7 +157,7 @@ def test_a_broken_model_fails_with_its_reason_and_loads_once_mended(
 
     async def mend(pool: DevicePool) -> None:
         await pool.load("broken", str(broken), "cpu")
-        assert (report(pool, "broken").status, report(pool, "broken").error) == ("loaded", None)
+        assert (report_of(pool, "broken").status, report_of(pool, "broken").error) == ("loaded", None)
         await answers(pool, "broken")
         await pool.unload("broken")
 
@@ -242,13 +181,13 @@ def test_unloading_ends_what_is_being_generated(running: Running, model: str, qw
 def test_a_worker_killed_in_the_middle_of_a_generation(running: Running, model: str, llama: Path) -> None:
     async def check(pool: DevicePool) -> None:
         await pool.load("other", str(llama), "cpu:0")
-        pid = worker(pool).pid
+        pid = worker_of(pool).pid
         assert pid is not None
         whole, _ = await read(pool.submit(model, PROMPT, LONG, ""))
         generation = pool.submit(model, PROMPT, LONG, "")
         ((_, begun, _, _),) = [astuple(each, recurse=False) for each in await generation.progress()]
         os.kill(pid, signal.SIGKILL)
-        await until(lambda: report(pool).status == "recovering")
+        await until(lambda: report_of(pool).status == "recovering")
         with pytest.raises(ApiError, match="is recovering") as caught:
             pool.submit(model, PROMPT, SHORT, "")
         assert (caught.value.status, caught.value.retry_after) == (503, 2)
@@ -256,7 +195,7 @@ def test_a_worker_killed_in_the_middle_of_a_generation(running: Running, model: 
         rest, end = await read(generation)
         assert (len(begun) < len(whole), [*begun, *rest], end.reason) == (True, whole, "length")
         await answers(pool)
-        assert worker(pool).pid not in (None, pid)
+        assert worker_of(pool).pid not in (None, pid)
         assert pool.actors()[0].restarts == 1
         assert "killed by SIGKILL" in (pool.actors()[0].last_error or "")
         await pool.unload("other")
@@ -269,7 +208,7 @@ def test_a_load_under_way_when_the_worker_dies_is_done_by_the_next(running: Runn
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pool.load, "late", str(qwen), "cpu")
             await trio.lowlevel.checkpoint()  # the load is on its way, and nothing can have come back
-            os.kill(worker(pool).pid or 0, signal.SIGKILL)
+            os.kill(worker_of(pool).pid or 0, signal.SIGKILL)
         await answers(pool, "late")
         await pool.unload("late")
 
@@ -279,13 +218,13 @@ def test_a_load_under_way_when_the_worker_dies_is_done_by_the_next(running: Runn
 def test_a_restart_brings_the_same_models_in_another_process(running: Running, model: str, llama: Path) -> None:
     async def check(pool: DevicePool) -> None:
         await pool.load("other", str(llama), "cpu")
-        before = worker(pool).pid
+        before = worker_of(pool).pid
         await pool.restart("cpu", force=False)
-        assert worker(pool).pid not in (None, before)
+        assert worker_of(pool).pid not in (None, before)
         assert before is not None
         assert not psutil.pid_exists(before)
         for each in (model, "other"):
-            assert report(pool, each).status == "loaded"
+            assert report_of(pool, each).status == "loaded"
             await answers(pool, each)
         (actor,) = (each for each in pool.actors() if each.name == "device-worker:cpu")
         assert (actor.state, actor.restarts, actor.last_error) == ("running", 0, None)
@@ -317,7 +256,7 @@ def test_two_restarts_at_once_are_one(running: Running, model: str) -> None:
     async def check(pool: DevicePool) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: pool.restart("cpu", force=False))
-            await until(lambda: report(pool).status == "recovering")
+            await until(lambda: report_of(pool).status == "recovering")
             with pytest.raises(ApiError) as caught:
                 await pool.restart("cpu", force=True)
             assert caught.value.code == "device_busy"
@@ -328,11 +267,11 @@ def test_two_restarts_at_once_are_one(running: Running, model: str) -> None:
 
 def test_whoever_asks_for_a_restart_and_leaves_has_still_got_it(running: Running, model: str) -> None:
     async def check(pool: DevicePool) -> None:
-        before = worker(pool).pid
+        before = worker_of(pool).pid
         with trio.move_on_after(0):
             await pool.restart("cpu", force=False)
-        await until(lambda: report(pool).status == "loaded")
-        assert worker(pool).pid != before
+        await until(lambda: report_of(pool).status == "loaded")
+        assert worker_of(pool).pid != before
         await answers(pool)
 
     running(check)
@@ -348,7 +287,7 @@ def test_a_worker_that_is_stopped_is_noticed_and_replaced(
     running: Running, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def check(pool: DevicePool) -> None:
-        pid = worker(pool).pid
+        pid = worker_of(pool).pid
         assert pid is not None
         generation = pool.submit(model, PROMPT, ENDLESS, "")
         await generation.progress()
@@ -362,5 +301,5 @@ def test_a_worker_that_is_stopped_is_noticed_and_replaced(
     with monkeypatch.context() as patch:
         patch.setattr(vitals, "SILENCE_SECONDS", 2.5)
         running(check)
-    running(lambda pool: until(lambda: report(pool).status == "loaded"))
+    running(lambda pool: until(lambda: report_of(pool).status == "loaded"))
     running(answers)
