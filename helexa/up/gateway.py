@@ -47,6 +47,7 @@ class Gateway:
         router: owns its state.
         events: what happens in it.
         drain: the servers' shutdown.
+        trusted: whose certificates neurons may show, see ``trust_of``.
 
     Raises:
         CertificateError: a file of certificates or keys cannot be used.
@@ -54,18 +55,26 @@ class Gateway:
         StoreSettingError: the topology names no database that can be used.
     """
 
-    def __init__(self, topology: Topology, secret: str | None, router: Router, events: EventLog, drain: Drain) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - what the root process has made for all its parts
+        self,
+        topology: Topology,
+        secret: str | None,
+        router: Router,
+        events: EventLog,
+        drain: Drain,
+        trusted: ssl.SSLContext | None,
+    ) -> None:
         cortex = topology.cortex
         self._topology = topology
         self._router, self._events = router, events
         self.certificate = None if cortex.tls is None else server_context(cortex.tls, "cortex.tls")
-        self._pool = Pool(trust_of(cortex))
+        self._pool = Pool(trusted)
         self.tracing = make_tracing()
         self._keyring = Keyring(KeyStore(cortex.database), settings=self._settings)
         self._ledger = Ledger(UsageStore(cortex.database), records_of(cortex.database), self._settings)
         metering = Metering(self._ledger, self._keyring.payer)
         self._proxy = Proxy(router, self._pool, drain, secret, metering=metering, tracing=self.tracing)
-        self._poller = Poller(router, secret, trust_of(cortex))
+        self._poller = Poller(router, secret, trusted)
         self._keys_are_asked_for = trio.Event()
         self._gate = self._gate_of(topology)
 

@@ -82,14 +82,14 @@ class _Root:
         self.events = EventLog()
         trusted = trust_of(plan.topology.cortex) if plan.cortex else None
         self.router = Router(plan.topology, plan.secret, self._publish, trusted=trusted)
-        self.gateway = self._gateway(plan) if plan.cortex else None
+        self.gateway = self._gateway(plan, trusted) if plan.cortex else None
         self._plan = plan
         self._supervisor = Supervisor("root")
         self._processes = Supervisor("neurons")
         self._neurons = LocalNeurons(directory, self._processes, self.router.suspect, self._idle)
 
-    def _gateway(self, plan: Plan) -> Gateway:
-        return Gateway(plan.topology, plan.secret, self.router, self.events, self.drain)
+    def _gateway(self, plan: Plan, trusted: ssl.SSLContext | None) -> Gateway:
+        return Gateway(plan.topology, plan.secret, self.router, self.events, self.drain, trusted)
 
     async def start_neurons(self, nursery: trio.Nursery) -> None:
         """Start the neurons' processes, without waiting for them to serve."""
