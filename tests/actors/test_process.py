@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -258,19 +259,23 @@ async def test_spawn_in_a_cancelled_scope_starts_nothing(pipe: Pipe) -> None:
     assert scope.cancelled_caught
 
 
-async def test_spawn_cancelled_while_the_process_is_made_leaves_nothing(pipe: Pipe) -> None:
-    spawned: list[ChildProcess] = []
+async def test_spawn_cancelled_while_the_process_is_made_leaves_nothing(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_process = trio.lowlevel.open_process
+    with trio.CancelScope() as scope:
 
-    async def never_returns() -> None:
-        spawned.append(await pipe.spawn(DEAF))
+        async def cancelled_meanwhile(*args: Any, **kwargs: Any) -> trio.Process:
+            with trio.CancelScope(shield=True):  # the thread that forks is not interrupted either
+                process = await open_process(*args, **kwargs)
+            scope.cancel()
+            return process
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(never_returns)
-        await wait_all_tasks_blocked()  # the thread that forks is at work
-        nursery.cancel_scope.cancel()
+        monkeypatch.setattr(trio.lowlevel, "open_process", cancelled_meanwhile)
+        await pipe.spawn(DEAF)
     os.close(pipe.write_fd)
     pipe.write_fd = -1
-    assert spawned == []
+    assert scope.cancelled_caught
     assert await pipe.ended()
 
 
