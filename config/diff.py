@@ -23,7 +23,7 @@ _NAMED: Final = {"neurons": "name", "models": "id", "providers": "name", "routes
 _SIGNS: Final[Mapping[Kind, str]] = {"added": "+", "removed": "-", "changed": "~"}
 CORTEX_AT_START: Final = frozenset({"host", "listen", "metrics_listen", "database", "secret_env", "tls", "ca"})
 """Keys of `cortex` that an edit changes only after a restart."""
-_NEURON_AT_START: Final = {"host", "listen", "devices", "memory", "tls", "registry"}
+_NEURON_AT_START: Final = {"host", "listen", "devices", "memory", "tls", "registry", "interconnect"}
 _MODEL_AT_LOAD: Final = {"source", "quant", "tensor_parallel", "min_device_memory"}
 _LATER: Final[Mapping[When, str]] = {
     "at once": "",

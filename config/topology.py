@@ -155,6 +155,8 @@ class Neuron:
         preload: Ids of the models it loads at start.
         registry: The URL of what the source "helexa" means beyond the bundled model: a server that speaks the API of
             Hugging Face's hub; None: there is none, unless HELEXA_REGISTRY names one.
+        interconnect: The address and port at which ranks of other hosts meet those of this one, for models that devices
+            of several hosts share; None: it shares none with others.
     """
 
     name: str = field(validator=v.name)
@@ -168,6 +170,7 @@ class Neuron:
     memory: Size | None = field(default=None, validator=optional(v.positive("24GiB")))
     preload: tuple[str, ...] = field(default=(), validator=v.distinct)
     registry: str | None = field(default=None, validator=optional(v.url))
+    interconnect: Address | None = field(default=None, validator=optional(v.fixed_port))
 
     @endpoint.default
     def _default_endpoint(self) -> str:

@@ -10,6 +10,7 @@ from cattrs.preconf.orjson import make_converter
 
 from config import Quant
 from helexa.wire.progress import Progress
+from helexa.wire.ranks import Elsewhere, Share
 
 ModelStatus = Literal["loaded", "unloaded", "loading", "recovering", "failed"]
 ActivationState = Literal["pre_warming", "ready"]
@@ -185,8 +186,9 @@ class ModelReport:
     """One model on one node.
 
     Attributes:
-        memory_mb: what its weights hold.
-        kv_mb: what its KV cache may hold.
+        device: torch's name of the device that has it, or of several that share it, as in ``cuda:0+cuda:1``.
+        memory_mb: what its weights hold, on each device.
+        kv_mb: what its KV cache may hold, on each device.
         capacity: sequences that can run at once.
         running: sequences that take part in steps.
         waiting: sequences that do not yet.
@@ -302,12 +304,17 @@ class LoadRequest:
     """``POST /models/load``. ``source`` and ``quant`` as in the topology; for the former see `config.source`.
 
     A request without a source is for a model of the neuron's catalogue, and is loaded as that says.
+
+    Attributes:
+        device: torch's name of one, or of several that share the model, as in ``cuda:0+cuda:1``.
+        elsewhere: ranks that other hosts run; ``None``: there are none.
     """
 
     model: str
     source: str | None = None
     device: str | None = None
     quant: Quant | None = None
+    elsewhere: Elsewhere | None = None
 
 
 @frozen
@@ -319,12 +326,22 @@ class Estimate:
         weights_mb: MiB of its weights.
         kv_mb: MiB of KV cache for the shortest context worth serving.
         error: why it cannot be loaded there at all; ``None`` if it can.
+        workspace_mb: MiB that a step takes beside that, at most.
+        shares: the same for each of several ranks, by how many there are: those that the model can be spread over.
     """
 
     model: str
     weights_mb: int = 0
     kv_mb: int = 0
     error: str | None = None
+    workspace_mb: int = 0
+    shares: tuple[Share, ...] = ()
+
+    def share(self, ranks: int) -> Share | None:
+        """What each of so many ranks needs; ``None``: the model cannot be spread over so many."""
+        if ranks == 1:
+            return Share(1, self.weights_mb, self.kv_mb, self.workspace_mb)
+        return next((each for each in self.shares if each.ranks == ranks), None)
 
 
 @frozen
