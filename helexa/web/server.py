@@ -14,9 +14,10 @@ import structlog
 import trio
 from attrs import define, field
 from hypercorn.config import Config
-from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio import serve as hypercorn_serve
 from hypercorn.trio.tcp_server import TCPServer
+
+from helexa.web.http11 import Http11
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -42,18 +43,6 @@ CUT_SECONDS = 1.5
 _log = structlog.get_logger()
 
 
-class _Http11(H11Protocol):
-    """HTTP/1.1, and nothing that a client may ask for in its place.
-
-    Hypercorn changes to HTTP/2 on a preface or an ``Upgrade`` header, without a setting against it. There an answer
-    waits for a flow-control window that the client may never open, even after its connection has gone; as answers are
-    not cancelled half-way, one such client would keep what it was granted, and the server from stopping.
-    """
-
-    async def _check_protocol(self, event: object) -> None:
-        """Stay."""
-
-
 class _Connection(TCPServer):
     """One connection, whose faults are its own.
 
@@ -69,7 +58,7 @@ class _Connection(TCPServer):
             _log.warning("http.connection_failed", error=type(error).__name__, exc_info=error)
 
 
-hypercorn.protocol.H11Protocol = _Http11  # type: ignore[attr-defined] # there it is looked up for each connection
+hypercorn.protocol.H11Protocol = Http11  # type: ignore[attr-defined] # there it is looked up for each connection
 hypercorn.trio.run.TCPServer = _Connection  # type: ignore[attr-defined] # likewise
 
 
@@ -222,7 +211,7 @@ def _config(sock: socket.socket, tls: ssl.SSLContext | None) -> Config:
     config.keep_alive_max_requests = 1_000_000
     config.ssl_handshake_timeout = HANDSHAKE_SECONDS
     config.h11_max_incomplete_size = LARGEST_HEAD
-    config.include_server_header = False
+    config.include_server_header = config.include_date_header = False  # the latter is `http11`'s
     config.accesslog = None
     config.loglevel = "WARNING"
     return config
