@@ -127,7 +127,9 @@ class Bookkeeper:
     async def flush(self) -> None:
         """Book what was settled; in the journal, if the database is away."""
         charges = self.settled[:FLUSH_ROWS]
-        batch = _Batch(await _in_thread(_rows, charges), totals((each.payer.subjects, each.used) for each in charges))
+        batch = _Batch(
+            await _in_thread(_rows, charges), totals((each.payer.subjects, each.used) for each in charges if each.used)
+        )
         try:
             await self._book(batch)
         except AwayError:
@@ -135,7 +137,8 @@ class Bookkeeper:
                 return
         del self.settled[: len(charges)]
         for charge in charges:
-            charge.slot.give_back()
+            if charge.slot is not None:
+                charge.slot.give_back()
 
     async def prune(self, retention: float) -> bool:
         """Have the database forget some of what is older than so many seconds; whether there may be more.
@@ -283,7 +286,7 @@ class Bookkeeper:
 
 
 def _rows(charges: Sequence[OpenCharge]) -> tuple[Row, ...]:
-    return tuple(charge.slot.row() for charge in charges)
+    return tuple(charge.row() for charge in charges)
 
 
 def _left_rows(left: Sequence[Slot]) -> list[Row]:

@@ -27,7 +27,7 @@ from helexa.cortex.ledger import ports, quota, refusals
 from helexa.cortex.ledger.book import Held, Lacking, Refused
 from helexa.cortex.ledger.charges import OpenCharge, microseconds
 from helexa.cortex.ledger.figures import Figures, LimitFigures
-from helexa.cortex.ledger.limits import Amounts, Limit, Payer
+from helexa.cortex.ledger.limits import Amounts, Limit, Payer, Prices
 from helexa.cortex.ledger.rows import Grouping, Spending, Sums
 from helexa.cortex.ledger.slots import Identity, Slot, SlotFileError, Slots
 from helexa.cortex.ledger.store import UsageStore
@@ -111,7 +111,7 @@ class Ledger(Actor):
         self._unsafe = Slots.in_memory()
         self._numbers = count()
         self._names: dict[str, str] = {}
-        self._spent: dict[str, Amounts] = {}
+        self._spent: dict[str, list[int]] = {}
         self._waiting: list[_Waiting] = []
         self._standing: list[Stand] = []
         self._due = _Due()
@@ -135,12 +135,13 @@ class Ledger(Actor):
         found = self._book.reserve(payer, ask, self._clock())
         if not isinstance(found, Held) or (found.by_others and self._keeper.trouble is None):
             found = await self._slowly(payer, ask, found)
-        return self._open(payer, ask, found)
+        return OpenCharge(self, payer, ask, found, self._clock)
 
     def headers(self, payer: Payer) -> list[tuple[bytes, bytes]]:
         """See ``ports.Ledger``. Nothing is said of limits that the database has not been asked for yet."""
-        found = map(self._book.find, payer.limits)
-        return refusals.headers((purse for purse in found if purse is not None and purse.asked), self._clock())
+        if not payer.limits:
+            return []
+        return refusals.headers([purse for purse in self._book.of(payer) if purse.asked], self._clock())
 
     async def spending(self, limits: Sequence[Limit]) -> Sequence[tuple[Limit, int, int]]:
         """What counts against each limit, and what is set aside for requests that are served now; in its unit.
@@ -175,15 +176,17 @@ class Ledger(Actor):
         slots = self._keeper.slots
         taken = self._unsafe.in_use + (0 if slots is None else slots.in_use - len(slots.left))
         unsettled = taken - len(self._keeper.settled)
-        return Figures(dict(self._spent), limits, unsettled, self._keeper.journalled, self._keeper.trouble)
+        spent = {name: Amounts(*sums) for name, sums in self._spent.items()}
+        return Figures(spent, limits, unsettled, self._keeper.journalled, self._keeper.trouble)
 
     def settled(self, charge: OpenCharge) -> None:
         """A charge is over: what it used is booked, and the rest is free again."""
-        if not charge.slot.was_sent:
-            self._book.release(charge.held)
-            charge.slot.give_back()
-            return
         used = charge.used
+        if used is None:
+            self._book.release(charge.held)
+            if charge.slot is not None:
+                charge.slot.give_back()
+            return
         self._book.settle(charge.held, charge.payer, used)
         self._count(charge.payer, used)
         if charge.total is not None and used.tokens > charge.total:
@@ -200,22 +203,27 @@ class Ledger(Actor):
     def _count(self, payer: Payer, used: Amounts) -> None:
         self._names[payer.key] = payer.name
         spent = self._spent.get(payer.name)
-        self._spent[payer.name] = used if spent is None else spent + used
+        if spent is None:
+            spent = self._spent[payer.name] = [0, 0, 0]
+        spent[0] += used.tokens
+        spent[1] += used.requests
+        spent[2] += used.cost
 
     def _name(self, limit: Limit) -> str:
         kind, _, name = limit.subject.partition(":")
         return name if kind == "account" else self._names.get(limit.subject, name)
 
-    def _open(self, payer: Payer, ask: ports.Ask, held: Held) -> OpenCharge:
+    def opened(self, charge: OpenCharge, node: str, prices: Prices) -> tuple[Slot, Identity]:
+        """A charge is to be sent to a node; see ``charges.Owner``."""
+        payer, ask = charge.payer, charge.ask
         try:
             slot = self._slot(payer)
         except SlotFileError:
-            self._book.release(held)
             raise refusals.unrecordable() from None
-        identity = f"{self._keeper.life}-{next(self._numbers):x}"
+        identity = f"{self._keeper.life}-{next(self._numbers):010x}"  # in their order: an index of them stays compact
         known = Identity(identity, payer.key, payer.name, payer.account, ask.model, ask.route, ask.request_id)
-        slot.open(known.encode(), ask.prices, microseconds(self._clock()))
-        return OpenCharge(self, payer, held, slot, self._clock)
+        slot.open(known.encode(), node, prices, microseconds(self._clock()))
+        return slot, known
 
     def _slot(self, payer: Payer) -> Slot:
         """One of the file's; where there is none, who has no budget is served all the same, if less safely."""

@@ -105,7 +105,7 @@ class Database:
                 self._bring_up_to_date()
             with (self._reading if reading else self._engine).begin() as connection:
                 yield connection
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error) as error:  # the driver's: see `ledger.tables`
             self._ready = False  # it may be another database that answers next
             raise StoreError(_why(error)) from error
         except OSError as error:
@@ -159,7 +159,7 @@ def _run(connection: sa.Connection, component: Component, version: int) -> None:
     connection.execute(sa.update(schema).where(component.row).values(version=known))
 
 
-def _why(error: SQLAlchemyError) -> str:
+def _why(error: Exception) -> str:
     """What the driver said, on one line: without the statement, and without the values that it was about."""
     origin = getattr(error, "orig", None) or error
     said, _, _ = str(origin).partition("\nDETAIL:")  # where PostgreSQL shows the row that it refuses

@@ -271,6 +271,7 @@ async def test_spending_and_figures_tell_what_is_spent_and_what_is_set_aside(run
     whose = payer_of(Budget(tokens=1000), shared=[Budget(usd=1.0)])
     use(await running.reserve(whose, ask(prices=Prices(2, 2))), 10, 5, Prices(2, 2))
     charge = await running.reserve(whose, ask(prices=Prices(2, 2)))
+    charge.sent("n", Prices(2, 2))
     tokens, dollars = whose.limits
     assert await running.spending(whose.limits) == [(tokens, 15, 150), (dollars, 30, 300)]
     figures = running.figures()
@@ -280,7 +281,7 @@ async def test_spending_and_figures_tell_what_is_spent_and_what_is_set_aside(run
         ("name-k1", 835),
         ("team", PICODOLLARS - 330),
     ]
-    charge.settle()
+    charge.abandon()
     assert await running.spending(whose.limits) == [(tokens, 15, 0), (dollars, 30, 0)]
 
 

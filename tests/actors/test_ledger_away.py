@@ -18,6 +18,7 @@ from actors.supervisor import Supervisor
 from config import Budget, Cortex, Duration, RestartPolicy
 from helexa.cortex.database import StoreError
 from helexa.cortex.ledger.rows import Leases, Want
+from helexa.wire.errors import ApiError
 
 LIMITED = payer_of(Budget(tokens=1000))
 
@@ -267,9 +268,11 @@ async def test_without_a_free_slot_who_has_a_budget_is_refused(
 
     use(await running.reserve(LIMITED, ask()), 1, 1)
     monkeypatch.setattr(slots, "take", full)
-    error = await refused(running, LIMITED, ask(900, 90))
-    assert (error.status, error.code) == (503, "service_unavailable")
-    assert "cannot be recorded" in error.message
+    charge = await running.reserve(LIMITED, ask(900, 90))
+    with pytest.raises(ApiError, match="cannot be recorded") as raised:
+        charge.sent("n1", FREE)
+    assert (raised.value.status, raised.value.code) == (503, "service_unavailable")
+    charge.settle()
     use(await running.reserve(payer_of(key="k2"), ask()), 1, 1)
     settings.cortex = Cortex(database_away="serve")
     use(await running.reserve(LIMITED, ask(900, 90)), 1, 1)

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 
 from helexa.cortex.ledger.book import Book, Held, Lacking, totals
-from helexa.cortex.ledger.limits import Amounts, Limit, Payer, Prices, account_subject
+from helexa.cortex.ledger.limits import UNITS, Amounts, Limit, Payer, Prices, account_subject
 from helexa.cortex.ledger.ports import Ask
 from helexa.cortex.ledger.rows import Leased, LimitId, Row, Want
 from helexa.cortex.ledger.shares import Standing, share
@@ -193,13 +193,13 @@ class Budgets(RuleBasedStateMachine):
         assert not (ask.limited and share.output < ask.output)
         assert share.full == (share.total == ask.prompt + ask.output and share.output == ask.output)
         for limit in payer.limits:
-            if share.of(limit.unit) > 0:
+            if share.amounts[UNITS[limit.unit]] > 0:
                 assert self._committed(limit) <= limit.cap, limit
 
     def _committed(self, limit: Limit) -> int:
         going = [charge for gateway in self.gateways.values() for charge in gateway.open]
         charged = (charge for charge in going if limit.subject in charge.payer.subjects)
-        reserved = sum(charge.held.share.of(limit.unit) for charge in charged)
+        reserved = sum(charge.held.share.amounts[UNITS[limit.unit]] for charge in charged)
         unbooked = [row for each in self.gateways.values() for row in (*each.settled, *(each.call or Call("")).rows)]
         unbooked += [row for rows in self.dead.values() for row in rows]
         known = {row.id: row for row in unbooked if row.id not in self.database.rows}

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +14,7 @@ ROW = Row("1", 1.5, "key:k", "ci", "team", "m", "n", "/v1", 10, 2, 4, 99, "req")
 
 
 def row(identity: int) -> Row:
-    return evolve(ROW, id=str(identity))
+    return ROW._replace(id=str(identity))
 
 
 def opened(path: Path) -> Journal:
@@ -38,7 +37,7 @@ def test_a_row_is_read_as_it_was_added(
     tmp_path_factory: pytest.TempPathFactory, text: str, at: float, number: int
 ) -> None:
     journal = opened(tmp_path_factory.mktemp("journal") / "x.journal")
-    added = evolve(ROW, model=text, request_id=text, at=at, cost=number)
+    added = ROW._replace(model=text, request_id=text, at=at, cost=number)
     journal.append([added])
     assert journal.read(0, 10).rows == (added,)
 

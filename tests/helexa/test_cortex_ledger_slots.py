@@ -29,7 +29,7 @@ PRICES = Prices(3, 5)
 
 def begun(slots: Slots, identity: Identity = IDENTITY) -> Slot:
     slot = slots.take()
-    slot.open(identity.encode(), PRICES, 1_000_000)
+    slot.open(identity.encode(), "n0", PRICES, 1_000_000)
     return slot
 
 
@@ -47,8 +47,10 @@ def test_a_slot_says_what_was_told() -> None:
     )
 
 
-def test_a_request_that_was_not_sent_counts_for_nothing_and_one_that_failed_elsewhere_first_counts_once() -> None:
+def test_a_request_that_was_not_served_counts_for_nothing_and_one_that_failed_elsewhere_first_counts_once() -> None:
     slot = begun(Slots.in_memory())
+    assert (slot.was_sent, slot.row().node) == (True, "n0")
+    slot.unsent()
     assert not slot.was_sent
     slot.sent("a-long-name-of-a-node", Prices(1, 1))
     slot.sent("b", Prices(2, 2))
@@ -59,15 +61,14 @@ def test_a_slot_that_is_used_again_has_nothing_of_the_request_before() -> None:
     slots = Slots.in_memory()
     used(slots).give_back()
     again = begun(slots)
-    assert (again.tokens, again.was_sent, again.row().node, again.row().cached) == ((0, 0), False, "", 0)
+    assert (again.used, again.was_sent, again.row().node, again.row().cached) == ((0, 0, 0), True, "n0", 0)
 
 
 def test_numbers_that_no_request_can_have_stay_within_bounds() -> None:
     slot = begun(Slots.in_memory())
     slot.sent("n", Prices(10**9, 10**9))
     slot.deliver(2**200, -5, 2**200, 0)
-    assert slot.tokens == (MOST_TOKENS, 0)
-    assert slot.cost == MOST_COST
+    assert slot.used == (MOST_TOKENS, 0, MOST_COST)
     assert slot.row().cached == MOST_TOKENS
 
 
@@ -95,7 +96,7 @@ def test_half_a_character_is_no_reason_to_fail() -> None:
 def test_what_is_open_or_settled_is_found_by_the_next_owner_under_the_same_name(tmp_path: Path) -> None:
     first = Slots.claim(tmp_path)
     slots = [used(first) for _ in range(3)]
-    slots[1].settle(9_000_000)
+    assert slots[1].settle(None, 9_000_000) == (10, 4, 10 * 7 + 4 * 11)
     slots[2].give_back()
     rows = sorted(slot.row().at for slot in slots[:2])
     first.close()
@@ -182,10 +183,9 @@ from helexa.cortex.ledger.slots import Identity, Slots
 slots = Slots.claim(Path(sys.argv[1]))
 for number in range(3):
     slot = slots.take()
-    slot.open(Identity(str(number), "key:k", "n", "a", "m", "/", "r").encode(), Prices(1, 1), 0)
-    slot.sent("n", Prices(1, 1))
+    slot.open(Identity(str(number), "key:k", "n", "a", "m", "/", "r").encode(), "n", Prices(1, 1), 0)
     slot.deliver(number, number, 0, 0)
-slot.settle(0)
+slot.settle(None, 0)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -195,13 +195,17 @@ def test_what_was_told_survives_a_kill(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path)], check=False, cwd=root)
     assert done.returncode == -signal.SIGKILL
     found = Slots.claim(tmp_path)
-    assert sorted((slot.row().id, slot.tokens) for slot in found.left) == [("0", (0, 0)), ("1", (1, 1)), ("2", (2, 2))]
+    assert sorted((slot.row().id, slot.used[:2]) for slot in found.left) == [
+        ("0", (0, 0)),
+        ("1", (1, 1)),
+        ("2", (2, 2)),
+    ]
     found.close()
 
 
 def test_an_identity_that_somebody_has_changed_is_noticed(tmp_path: Path) -> None:
     slot = begun(Slots.in_memory())
-    slot.open(orjson.dumps(["too", "short"]), PRICES, 0)
+    slot.open(orjson.dumps(["too", "short"]), "n", PRICES, 0)
     with pytest.raises(ValueError, match="identity"):
         slot.row()
 

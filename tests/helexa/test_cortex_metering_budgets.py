@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import Cost, Provider, Route
+from helexa.cortex.exchange.asks import ask_of, terms_of
 from helexa.cortex.exchange.dialects import CHAT, COMPLETIONS, DIALECTS, MESSAGES, RESPONSES, Asked
-from helexa.cortex.exchange.metering import ask_of
 from helexa.cortex.ledger.limits import Prices
 from helexa.cortex.ledger.ports import Ask
 from helexa.cortex.routing.fleet import Fleet
@@ -112,7 +112,8 @@ def small(**settings: Any) -> Fleet:
 
 def ask(path: str = CHAT, fleet: Fleet | None = None, **fields: Any) -> Ask:
     body = {"model": "m", **fields}
-    return ask_of(Asked(DIALECTS[path], orjson.dumps(body), body, body["model"], "r1"), fleet or small())
+    asked = Asked(DIALECTS[path], orjson.dumps(body), body, body["model"], "r1")
+    return ask_of(asked, terms_of(fleet or small(), asked.name))
 
 
 @pytest.mark.parametrize(
@@ -200,5 +201,5 @@ BODIES = st.dictionaries(
 @given(st.sampled_from([CHAT, COMPLETIONS, RESPONSES, MESSAGES]), BODIES)
 def test_whatever_a_client_asks_for_is_a_number_that_a_column_holds(path: str, fields: dict[str, Any]) -> None:
     body = {"model": "m", **fields}
-    found = ask_of(Asked(DIALECTS[path], b"{}", body, "m", "r1"), small())
+    found = ask_of(Asked(DIALECTS[path], b"{}", body, "m", "r1"), terms_of(small(), "m"))
     assert 1 <= found.output <= 2**40

@@ -57,7 +57,9 @@ class Booked:
         self.told.append(("abandoned",))
         self.open = False
 
-    def settle(self) -> None:
+    def settle(self, delivered: Totals | None = None) -> None:
+        if self.open and delivered is not None:
+            self.deliver(*delivered)
         self.open = False
 
     @property

@@ -99,9 +99,10 @@ class Answer(EventStream):
     async def whole(self, plain: Plain) -> None:
         """Send an answer in one piece."""
         self.ended = True
-        self._book()
+        if self.totals is not None:
+            self.seen.used(self.totals, estimated=self.estimated)
         if self.tab is not None:  # before the headers, which tell what is left
-            self.tab.settle()
+            self.tab.settle(self.totals)
         self.seen.answered(plain.status, plain.body)
         await send_body(self._whole_send, plain.status, plain.body, [*plain.headers, *self.headers()])
 

@@ -5,10 +5,10 @@ from attrs import define, field, frozen
 
 from helexa.cortex.exchange import kinds
 from helexa.cortex.exchange.answer import LOCAL_ROUTE, Answer, Plain
+from helexa.cortex.exchange.asks import cost_of
 from helexa.cortex.exchange.attempt import Attempt, OverdrawnError
 from helexa.cortex.exchange.dialects import CHAT, COMPLETIONS, COUNT_TOKENS, Asked
 from helexa.cortex.exchange.failures import Failed, Target
-from helexa.cortex.exchange.metering import cost_of
 from helexa.cortex.exchange.prefixes import prefixes
 from helexa.cortex.exchange.upstream import PATIENCE, Pool
 from helexa.cortex.ports import Grant, Routes

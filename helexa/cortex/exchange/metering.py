@@ -1,116 +1,23 @@
 """What a request may use, set aside before it is sent, and what it does use, booked as it goes to its client."""
 
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from attrs import define, evolve, field
 
-from config import Cost, Route
+from config import Cost
 from helexa.cortex.access.auth import Key
-from helexa.cortex.exchange import outside
-from helexa.cortex.exchange.dialects import CHAT, COMPLETIONS, COUNT_TOKENS, MESSAGES, RESPONSES, Asked
-from helexa.cortex.exchange.outside import Outside
-from helexa.cortex.ledger.limits import Payer, Prices
+from helexa.cortex.exchange.asks import MOST, Terms, ask_of, prices_of, terms_of
+from helexa.cortex.exchange.dialects import COUNT_TOKENS, Asked
+from helexa.cortex.ledger.limits import Payer
 from helexa.cortex.ledger.ports import Ask, Charge, Ledger
 from helexa.cortex.routing.fleet import Fleet
 from helexa.web.asgi import Headers
-from helexa.wire.completions import DEFAULT_TOKENS
-from helexa.wire.dialect import Json
 from helexa.wire.errors import ApiError
-from helexa.wire.fleet import Limit
 from helexa.wire.meter import Allowance, Totals
 
-_TEMPLATE_TOKENS: Final = 512
-"""What a chat template may add to a conversation beside what its JSON takes anyway. Otherwise a token has a byte."""
 _MOST_SURPLUS: Final = 4096
-_DEFAULT_OUTPUT: Final = 8192
-"""Tokens of an answer that neither its client nor the fleet knows a bound of."""
-_MOST: Final = 2**40
-"""A client may ask for any number; this is more than anyone gets, and a database column holds what it costs."""
-_LENGTHS: Final = {
-    CHAT: ("max_completion_tokens", "max_tokens"),
-    COMPLETIONS: ("max_completion_tokens", "max_tokens"),
-    RESPONSES: ("max_output_tokens",),
-    MESSAGES: ("max_tokens",),
-}
-
-prices_of = lru_cache(maxsize=4096)(Prices.of)
-
-
-def ask_of(asked: Asked, fleet: Fleet, surplus: int = 0) -> Ask:
-    """The most that a request may use.
-
-    Args:
-        asked: the request, not checked yet beyond that it is an object and names a model.
-        fleet: knows how much its models can say, and what they cost.
-        surplus: prompt tokens that this model's template is known to add beyond what was thought possible.
-    """
-    body, path = asked.body, asked.dialect.path
-    route = _route(fleet, asked.name)
-    length = max(_count(body.get(name)) for name in _LENGTHS[path])
-    each = _bounded(fleet, asked.name, length, outside=route is not None) if length else _default(fleet, asked)
-    inside = prices_of(cost_of(fleet, fleet.resolve(asked.name)))
-    return Ask(
-        request_id=asked.request_id,
-        route=path,
-        model=asked.name,
-        prompt=len(asked.raw) + _TEMPLATE_TOKENS + surplus,
-        output=min(_MOST, each * _choices(body, path)),
-        limited=length > 0,
-        prices=inside if route is None else inside.at_least(prices_of(route.cost)),
-    )
-
-
-def _count(value: Any) -> int:
-    """A number of tokens or answers; 0 for what is none: whoever serves it refuses it, or does as it likes."""
-    return min(value, _MOST) if type(value) is int and value > 0 else 0
-
-
-def _choices(body: Json, path: str) -> int:
-    """Answers to all prompts, those among them that a server makes only to pick the best."""
-    if path not in (CHAT, COMPLETIONS):
-        return 1
-    prompt, prompts = body.get("prompt"), 1
-    if path == COMPLETIONS and isinstance(prompt, list) and not (prompt and isinstance(prompt[0], int)):
-        prompts = max(1, len(prompt))
-    return max(1, _count(body.get("n")), _count(body.get("best_of"))) * prompts
-
-
-def _default(fleet: Fleet, asked: Asked) -> int:
-    """How long an answer may get where its client does not say: as any node that knows the model lets it."""
-    least = max(1, _count(asked.body.get("min_tokens")))
-    if asked.dialect.path == COMPLETIONS:
-        return max(least, DEFAULT_TOKENS)
-    return max(least, min((each.output for each in _limits(fleet, asked.name)), default=_DEFAULT_OUTPUT))
-
-
-def _bounded(fleet: Fleet, name: str, length: int, *, outside: bool) -> int:
-    """How long an answer may get where its client says: no longer than the context, where that is known."""
-    contexts = [] if outside else [each.context for each in _limits(fleet, name)]
-    return min(length, max(contexts)) if contexts else length
-
-
-def _limits(fleet: Fleet, name: str) -> list[Limit]:
-    """What a model can take on the nodes that know it."""
-    model = fleet.resolve(name)
-    reports = [fleet.nodes[node].model(model) for node in fleet.placed.get(model, ()) if node in fleet.nodes]
-    return [each.limit for each in reports if each is not None and each.limit is not None]
-
-
-def _route(fleet: Fleet, name: str) -> Route | None:
-    """The route by which a request for a model may leave the fleet."""
-    found = outside.targets(fleet.topology, name) if fleet.topology.routes else None
-    return found.route if isinstance(found, Outside) else None
-
-
-def cost_of(fleet: Fleet, model: str) -> Cost:
-    """What a model of the fleet is accounted at; nothing where the catalogue does not say."""
-    entry = fleet.catalogue.get(model)
-    return _FREE if entry is None else entry.cost
-
-
-_FREE: Final = Cost()
+_MOST_TERMS: Final = 1024
 
 
 @define(eq=False)
@@ -134,7 +41,7 @@ class Tab:
         total, output = self.charge.total, self.charge.output
         if total is None and output is None:
             return None
-        return Allowance(_MOST if total is None else total, _MOST if output is None else output)
+        return Allowance(MOST if total is None else total, MOST if output is None else output)
 
     def sent(self, node: str, cost: Cost) -> None:
         """It is sent there, where tokens are accounted at this cost."""
@@ -161,9 +68,9 @@ class Tab:
         """Why it cannot be served with what there is."""
         return self.charge.refusal()
 
-    def settle(self) -> None:
-        """Book what was delivered, and give back the rest."""
-        self.charge.settle()
+    def settle(self, delivered: Totals | None = None) -> None:
+        """Book what was delivered, if it was not told before so much as ``delivered``; and give back the rest."""
+        self.charge.settle(delivered)
 
 
 @define(eq=False)
@@ -178,6 +85,8 @@ class Metering:
     ledger: Ledger
     payer: Callable[[Key], Payer]
     _surplus: dict[str, int] = field(factory=dict)
+    _fleet: Fleet | None = None
+    _terms: dict[str, Terms] = field(factory=dict)
 
     def headers(self, key: Key) -> Headers:
         """What an answer tells of its key's budgets."""
@@ -194,9 +103,19 @@ class Metering:
         """
         if asked.dialect.path == COUNT_TOKENS:
             return None
-        payer, model = self.payer(key), fleet.resolve(asked.name)
-        ask = ask_of(asked, fleet, self._surplus.get(model, 0))
-        return Tab(self, payer, model, ask, await self.ledger.reserve(payer, ask))
+        payer, terms = self.payer(key), self._of(fleet, asked.name)
+        ask = ask_of(asked, terms, self._surplus.get(terms.model, 0))
+        return Tab(self, payer, terms.model, ask, await self.ledger.reserve(payer, ask))
+
+    def _of(self, fleet: Fleet, name: str) -> Terms:
+        """Looked up once for each name, until anything in the fleet changes, which makes it another value."""
+        if fleet is not self._fleet or len(self._terms) >= _MOST_TERMS:
+            self._fleet = fleet
+            self._terms.clear()
+        found = self._terms.get(name)
+        if found is None:
+            found = self._terms[name] = terms_of(fleet, name)
+        return found
 
     def learn(self, model: str, surplus: int) -> None:
         """A model's template adds that many tokens more than any was thought to.

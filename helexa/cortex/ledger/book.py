@@ -14,9 +14,8 @@ from typing import Final, TypeAlias
 
 from attrs import Factory, define, field, frozen
 
-from config import BudgetUnit
 from helexa.cortex.ledger import quota
-from helexa.cortex.ledger.limits import Amounts, Limit, Payer
+from helexa.cortex.ledger.limits import UNITS, Amounts, Limit, Payer
 from helexa.cortex.ledger.ports import Ask
 from helexa.cortex.ledger.quota import Share
 from helexa.cortex.ledger.rows import Leased, LimitId, Want
@@ -30,9 +29,9 @@ SHARED_KNOWN_SECONDS: Final = 0.25
 FORGET_SECONDS: Final = 3600.0
 """What nobody has asked about for so long is forgotten."""
 
+_MOST_HANDS: Final = 4096
 Totals: TypeAlias = Mapping[str, Amounts]
 """By subject."""
-_UNITS: Final[Mapping[BudgetUnit, int]] = {"tokens": 0, "requests": 1, "usd": 2}
 
 
 @define(eq=False)
@@ -89,7 +88,8 @@ class Purse:
     @property
     def remaining(self) -> int:
         """What is left of the cap, as far as is known."""
-        return max(0, self.limit.cap - self.spent - self.in_use)
+        left = self.limit.cap - self.spent - self.reserved - self.pending[self.unit]
+        return max(0, left)
 
 
 @frozen(eq=False)
@@ -99,20 +99,17 @@ class Held:
     Attributes:
         share: how much.
         purses: of which limits; none: it has none, or the database was away.
+        by_tokens: whether one of them cares for how many tokens it uses.
     """
 
     share: Share
     purses: tuple[Purse, ...] = ()
+    by_tokens: bool = False
 
     @property
     def by_others(self) -> bool:
         """Whether it is less than was asked for, and other gateways may give back what is missing."""
         return not self.share.full and any(purse.others > 0 for purse in self.purses)
-
-    @property
-    def by_tokens(self) -> bool:
-        """Whether a limit cares for how many tokens it uses."""
-        return any(purse.limit.unit != "requests" for purse in self.purses)
 
 
 @frozen(eq=False)
@@ -142,6 +139,16 @@ class _Subject:
     purses: list[Purse] = Factory(list)
 
 
+@frozen(eq=False)
+class _Hand:
+    """What is in hand of a payer's limits, looked up once."""
+
+    payer: Payer
+    purses: tuple[Purse, ...]
+    pending: tuple[list[int], ...]
+    by_tokens: bool
+
+
 @define(eq=False)
 class Book:
     """All limits that are or lately were in use.
@@ -154,6 +161,7 @@ class Book:
     _purses: dict[LimitId, Purse] = field(init=False, default=Factory(dict))
     _subjects: dict[str, _Subject] = field(init=False, default=Factory(dict))
     _owing: dict[LimitId, Purse] = field(init=False, default=Factory(dict))
+    _hands: dict[int, _Hand] = field(init=False, default=Factory(dict))
 
     @property
     def purses(self) -> Iterable[Purse]:
@@ -162,48 +170,42 @@ class Book:
 
     def reserve(self, payer: Payer, ask: Ask, now: float) -> Held | Lacking | Refused:
         """Set aside all that is asked for; or as much as is left, once it is known that there is no more."""
-        purses = [self._purse(limit) for limit in payer.limits]
+        hand = self._hand(payer)
         share = quota.whole(ask)
-        short = [purse for purse in purses if purse.free < share.of(purse.limit.unit)]
-        for purse in purses:
+        amounts, short = share.amounts, []
+        for purse in hand.purses:
             purse.busy = now
-        if not short:
-            return self._hold(share, purses)
+            if purse.lease - purse.reserved - purse.pending[purse.unit] < amounts[purse.unit]:
+                short.append(purse)
+        return self._short(ask, hand, short, now) if short else _hold(share, hand)
+
+    def _short(self, ask: Ask, hand: _Hand, short: Sequence[Purse], now: float) -> Held | Lacking | Refused:
+        """What becomes of a request where some limits do not have all that it asks for."""
         if any(purse.room > 0 or not purse.is_known(now) for purse in short):
             return Lacking(tuple(short))
-        left = quota.least_of((purse.limit.unit, purse.free) for purse in purses)
+        left = quota.least_of((purse.limit.unit, purse.free) for purse in hand.purses)
         fits = quota.fitting(ask, left)
-        return Refused(tuple(short)) if fits is None else self._hold(fits, purses)
-
-    def _hold(self, share: Share, purses: Sequence[Purse]) -> Held:
-        for purse in purses:
-            purse.reserved += share.of(purse.limit.unit)
-            purse.low = min(purse.low, purse.free)
-        return Held(share, tuple(purses))
+        return Refused(tuple(short)) if fits is None else _hold(fits, hand)
 
     def release(self, held: Held) -> None:
         """Give back what was set aside; nothing of it was used."""
-        self._release(held)
-        self._close(held)
-
-    def _release(self, held: Held) -> None:
+        amounts = held.share.amounts
         for purse in held.purses:
-            purse.reserved -= held.share.of(purse.limit.unit)
-
-    def _close(self, held: Held) -> None:
-        for purse in held.purses:
+            purse.reserved -= amounts[purse.unit]
             if purse.shut:
                 self._lower(purse, purse.free)
 
     def settle(self, held: Held, payer: Payer, used: Amounts) -> None:
         """Give back what was set aside, and note what was used of it: it is to be booked."""
-        self._release(held)
-        for subject in payer.subjects:
-            pending = self._subject(subject).pending
+        for pending in self._pending(payer):
             pending[0] += used.tokens
             pending[1] += used.requests
             pending[2] += used.cost
-        self._close(held)
+        self.release(held)
+
+    def _pending(self, payer: Payer) -> Iterable[list[int]]:
+        hand = self._hands.get(id(payer))  # none is made: those limits may have been changed since it was let in
+        return [self._subject(each).pending for each in payer.subjects] if hand is None else hand.pending
 
     def wants(self, asks: Iterable[tuple[Lacking, Ask]], now: float) -> tuple[Want, ...]:
         """What to ask the database for, so that all of these can be let in."""
@@ -212,7 +214,7 @@ class Book:
             share = quota.whole(ask)
             for purse in lacking.purses:
                 known = missing.get(purse.limit.id, (purse, -purse.free))[1]
-                missing[purse.limit.id] = purse, known + share.of(purse.limit.unit)
+                missing[purse.limit.id] = purse, known + share.amounts[purse.unit]
         return tuple(_want(purse, amount, now) for purse, amount in missing.values())
 
     def leased(self, found: Iterable[Leased], now: float) -> None:
@@ -275,6 +277,7 @@ class Book:
 
     def forget(self, now: float) -> None:
         """Drop what nobody has asked about for long."""
+        self._hands.clear()
         for key, purse in list(self._purses.items()):
             if now - purse.busy >= FORGET_SECONDS and not (purse.lease or purse.in_use or key in self._owing):
                 del self._purses[key]
@@ -283,15 +286,32 @@ class Book:
             if not subject.purses and not any(subject.pending):
                 del self._subjects[name]
 
+    def of(self, payer: Payer) -> Sequence[Purse]:
+        """What is in hand of a payer's limits, as far as they were in use lately."""
+        hand = self._hands.get(id(payer))
+        return [each for each in map(self.find, payer.limits) if each is not None] if hand is None else hand.purses
+
     def find(self, limit: Limit) -> Purse | None:
         """What is in hand of a limit, if it was in use lately."""
         return self._purses.get(limit.id)
+
+    def _hand(self, payer: Payer) -> _Hand:
+        """By identity: a changed payer is a new object, and what it is now is kept from being another one's."""
+        found = self._hands.get(id(payer))
+        if found is None:
+            purses = tuple(map(self._purse, payer.limits))
+            pending = tuple(self._subject(subject).pending for subject in payer.subjects)
+            by_tokens = any(purse.limit.unit != "requests" for purse in purses)
+            if len(self._hands) >= _MOST_HANDS:
+                self._hands.clear()
+            found = self._hands[id(payer)] = _Hand(payer, purses, pending, by_tokens)
+        return found
 
     def _purse(self, limit: Limit) -> Purse:
         purse = self._purses.get(limit.id)
         if purse is None:
             subject = self._subject(limit.subject)
-            purse = self._purses[limit.id] = Purse(limit, _UNITS[limit.unit], subject.pending)
+            purse = self._purses[limit.id] = Purse(limit, UNITS[limit.unit], subject.pending)
             subject.purses.append(purse)
         elif purse.limit.cap != limit.cap:
             self._recap(purse, limit)
@@ -305,6 +325,7 @@ class Book:
 
     def _recap(self, purse: Purse, limit: Limit) -> None:
         """Under a lower cap all is given back that is not in use: the database alone knows what that cap leaves."""
+        self._hands.clear()  # whoever comes with the former cap is to bring it back
         if limit.cap < purse.limit.cap:
             self._lower(purse, purse.free)
             purse.shut = True
@@ -328,6 +349,15 @@ class Book:
         pending = self._subject(name).pending
         for index, amount in enumerate((amounts.tokens, amounts.requests, amounts.cost)):
             pending[index] -= amount
+
+
+def _hold(share: Share, hand: _Hand) -> Held:
+    amounts = share.amounts
+    for purse in hand.purses:
+        purse.reserved += amounts[purse.unit]
+        free = purse.lease - purse.reserved - purse.pending[purse.unit]
+        purse.low = min(purse.low, free)
+    return Held(share, hand.purses, hand.by_tokens)
 
 
 def _of(used: Totals, purse: Purse) -> int:

@@ -8,15 +8,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import attrs
 import orjson
 from attrs import frozen
 
 from helexa.cortex.ledger.rows import Row
 
 SUFFIX: Final = ".journal"
-_FIELDS: Final = tuple(each.name for each in attrs.fields(Row))
-_TYPES: Final = tuple(each.type for each in attrs.fields(Row))
+_TYPES: Final = tuple(Row.__annotations__.values())
 _NEWLINE: Final = b"\n"
 
 
@@ -68,7 +66,7 @@ class Journal:
 
     def append(self, rows: Iterable[Row]) -> None:
         """Add rows. They are on the disk when this returns; when it raises, none of them is in the journal."""
-        lines = [orjson.dumps(attrs.astuple(row)) + _NEWLINE for row in rows]
+        lines = [orjson.dumps(tuple(row)) + _NEWLINE for row in rows]
         with os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
             try:
                 _write(file, self._size, b"".join(lines))
@@ -121,7 +119,7 @@ def _row(line: bytes) -> Row | None:
         values = orjson.loads(line)
     except ValueError:
         return None
-    if not (isinstance(values, list) and len(values) == len(_FIELDS)):
+    if not (isinstance(values, list) and len(values) == len(_TYPES)):
         return None
-    fits = all(isinstance(value, kind) for value, kind in zip(values, _TYPES, strict=True) if kind is not None)
+    fits = all(isinstance(value, kind) for value, kind in zip(values, _TYPES, strict=True))
     return Row(*values) if fits else None

@@ -7,6 +7,7 @@ sums are exact, and a signed 64-bit column holds nine million dollars.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from functools import cached_property
 from typing import Final, Self
 
 from attrs import frozen
@@ -16,6 +17,8 @@ from config import Budget, BudgetUnit, Cost
 PICODOLLARS: Final = 10**12
 """Per US dollar."""
 _MILLION: Final = 10**6
+UNITS: Final[Mapping[BudgetUnit, int]] = {"tokens": 0, "requests": 1, "usd": 2}
+"""The place of each unit where amounts of all three stand in a row."""
 _BUCKETS: Final = 60
 """Parts of a rolling window: what leaves it does so in that many steps."""
 
@@ -77,12 +80,12 @@ class Limit:
     cap: int
     period: float = 0.0
 
-    @property
+    @cached_property
     def id(self) -> tuple[str, BudgetUnit, float]:
         """What stays the same when its cap is changed."""
         return self.subject, self.unit, self.period
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Seconds that one bucket of the window covers; 0: there is one bucket, for all time.
 
@@ -108,7 +111,7 @@ class Payer:
     account: str
     limits: tuple[Limit, ...] = ()
 
-    @property
+    @cached_property
     def subjects(self) -> tuple[str, str]:
         """Whom usage is booked to."""
         return self.key, account_subject(self.account)

@@ -6,6 +6,7 @@ from attrs import field, frozen
 
 from helexa.cortex.ledger.limits import Payer, Prices
 from helexa.wire.errors import ApiError
+from helexa.wire.meter import Totals
 
 
 @frozen
@@ -50,7 +51,11 @@ class Charge(Protocol):
     full: bool
 
     def sent(self, node: str, prices: Prices) -> None:
-        """It is sent to a node, or to ``provider:NAME``, at these prices: it counts as one request now."""
+        """It is sent to a node, or to ``provider:NAME``, at these prices: it counts as one request now.
+
+        Raises:
+            ApiError: 503; that cannot be kept safe.
+        """
 
     def deliver(self, prompt: int, completion: int, cached: int) -> None:
         """So much of it will have been delivered with the next write; totals so far. Called before that write."""
@@ -61,8 +66,12 @@ class Charge(Protocol):
     def abandon(self) -> None:
         """Whoever it was sent to has not served it: give all of it back, and count nothing. It is over then."""
 
-    def settle(self) -> None:
-        """Book what was delivered, and give back the rest. Later calls have no effect."""
+    def settle(self, delivered: Totals | None = None) -> None:
+        """Book what was delivered, and give back the rest. Later calls have no effect.
+
+        Args:
+            delivered: as for ``deliver``, where it is known only now; ``None``: what that was told last.
+        """
 
 
 class Ledger(Protocol):

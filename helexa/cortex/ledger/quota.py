@@ -44,9 +44,10 @@ class Share:
     cost: int
     full: bool
 
-    def of(self, unit: BudgetUnit) -> int:
-        """What has to be set aside of a limit of this unit."""
-        return self.total if unit == "tokens" else self.cost if unit == "usd" else 1
+    @property
+    def amounts(self) -> tuple[int, int, int]:
+        """What has to be set aside of limits of tokens, of requests, and of picodollars."""
+        return self.total, 1, self.cost
 
 
 def whole(ask: Ask) -> Share:

@@ -9,7 +9,7 @@ from config import BudgetUnit
 from config.units import Duration, format_duration
 from helexa.cortex.ledger import quota
 from helexa.cortex.ledger.book import Held, Purse
-from helexa.cortex.ledger.limits import PICODOLLARS, Limit, Payer
+from helexa.cortex.ledger.limits import PICODOLLARS, UNITS, Limit, Payer
 from helexa.cortex.ledger.ports import Ask
 from helexa.wire import errors
 from helexa.wire.errors import ApiError
@@ -21,7 +21,7 @@ _NEVER: Final = math.inf
 _CENT: Final = PICODOLLARS // 100
 
 _HEADER_NAMES: Final = tuple(
-    (unit, tuple(f"x-ratelimit-{what}-{unit}".encode() for what in ("limit", "remaining", "reset")))
+    (UNITS[unit], tuple(f"x-ratelimit-{what}-{unit}".encode() for what in ("limit", "remaining", "reset")))
     for unit in ("requests", "tokens")
 )
 
@@ -33,7 +33,8 @@ def refusal(payer: Payer, ask: Ask, short: Sequence[Purse], now: float) -> ApiEr
 
 def refusal_of(payer: Payer, held: Held, now: float) -> ApiError:
     """Why a request cannot be served with less than it asked for: it needs more than it was given."""
-    needs = [(purse, held.share.of(purse.limit.unit) + 1) for purse in held.purses if purse.limit.unit != "requests"]
+    amounts = held.share.amounts
+    needs = [(purse, amounts[purse.unit] + 1) for purse in held.purses if purse.limit.unit != "requests"]
     return _worst(payer, needs, now) if needs else errors.rate_limited("The request is too large.", SOON_SECONDS)
 
 
@@ -81,9 +82,9 @@ def unrecordable() -> ApiError:
 
 def headers(purses: Iterable[Purse], now: float) -> list[tuple[bytes, bytes]]:
     """``x-ratelimit-*``, of each unit for the limit of which the least is left."""
-    tightest: dict[str, tuple[int, Purse]] = {}
+    tightest: dict[int, tuple[int, Purse]] = {}
     for purse in purses:
-        remaining, unit = purse.remaining, purse.limit.unit
+        remaining, unit = purse.remaining, purse.unit
         if unit not in tightest or remaining < tightest[unit][0]:
             tightest[unit] = remaining, purse
     found: list[tuple[bytes, bytes]] = []

@@ -1,6 +1,6 @@
 """What the ledger keeps of a request, and what it is asked for and answers. Pure."""
 
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from attrs import field, frozen
 
@@ -12,9 +12,8 @@ LimitId: TypeAlias = tuple[str, BudgetUnit, float]
 Grouping: TypeAlias = Literal["key", "account", "model", "node"]
 
 
-@frozen
-class Row:
-    """A request as it is booked; it counts as one request.
+class Row(NamedTuple):
+    """A request as it is booked; it counts as one request. Its fields are the columns of the table, in their order.
 
     Attributes:
         id: no other row's; a row that is booked already is not booked again.

@@ -11,16 +11,18 @@ that its owner had in the database, and the requests in it.
 import fcntl
 import mmap
 import os
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from struct import Struct
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 from uuid import uuid4
 
 import orjson
-from attrs import frozen
 
 from helexa.cortex.ledger.limits import Prices
 from helexa.cortex.ledger.rows import Row
+from helexa.wire.meter import Totals
 
 SUFFIX: Final = ".slots"
 SLOT_BYTES: Final = 2048
@@ -38,14 +40,17 @@ _STATE, _PROMPT, _COMPLETION, _CACHED, _SENT, _INPUT, _OUTPUT, _AT, _IDENTITY_SI
 _NODE_BEGIN, _IDENTITY_BEGIN = 128, 384
 _FREE, _OPEN, _SETTLED = range(3)
 _MICROSECONDS: Final = 10**6
+_BEGUN: Final = Struct("<9q")
+"""All but the state: it follows them, so that whoever finds it finds them."""
+_DELIVERED: Final = Struct("<3q")
+_USED: Final = Struct("<6q")
 
 
 class SlotFileError(Exception):
     """Requests cannot be kept in the directory; the message says which and why, on one line."""
 
 
-@frozen
-class Identity:
+class Identity(NamedTuple):
     """What is known of a request when it begins. See ``Row`` for what each of these is."""
 
     id: str
@@ -58,19 +63,25 @@ class Identity:
 
     def encode(self) -> bytes:
         """As JSON that fits into a slot; what only a reader of the record looks at is cut off if need be."""
-        room = SLOT_BYTES - _IDENTITY_BEGIN
-        whole = _json([self.id, self.key, self.name, self.account, self.model, self.route, self.request_id])
-        if len(whole) <= room:
+        whole = b"[%b,%b,%b]" % (_json(self[:1]), _recurring(self[1:6]), _json(self[6:]))
+        if len(whole) <= SLOT_BYTES - _IDENTITY_BEGIN:
             return whole
         cut = [text[:20] for text in (self.model, self.route, self.request_id)]
-        return _json([self.id, self.key, self.name, self.account, *cut])
+        return b"[%b]" % _json((self.id, self.key, self.name, self.account, *cut))
 
 
-def _json(texts: list[str]) -> bytes:
+@lru_cache(maxsize=1024)
+def _recurring(texts: tuple[str, ...]) -> bytes:
+    """What a key's requests for a model have in common."""
+    return _json(texts)
+
+
+def _json(texts: Sequence[str]) -> bytes:
+    """What stands between the brackets of an array."""
     try:
-        return orjson.dumps(texts)
+        return orjson.dumps(texts)[1:-1]
     except TypeError:  # half a surrogate pair, which no encoding has
-        return orjson.dumps([text.encode(errors="replace").decode() for text in texts])
+        return orjson.dumps([text.encode(errors="replace").decode() for text in texts])[1:-1]
 
 
 class Slot:
@@ -92,27 +103,28 @@ class Slot:
         self._begin = begin
         self._word = begin // 8
 
-    def open(self, identity: bytes, prices: Prices, at: int) -> None:
-        """Begin: nothing is used. ``at`` in microseconds of Unix time; a death from now on leaves what is told."""
-        words, word, begin = self._words, self._word, self._begin + _IDENTITY_BEGIN
-        for index in range(_PROMPT, _SENT + 1):
-            words[word + index] = 0
-        self._raw[begin : begin + len(identity)] = identity
-        words[word + _IDENTITY_SIZE] = len(identity)
-        words[word + _NODE_SIZE] = 0
-        words[word + _INPUT], words[word + _OUTPUT] = prices.input, prices.output
-        words[word + _AT] = at
-        words[word + _STATE] = _OPEN
+    def open(self, identity: bytes, node: str, prices: Prices, at: int) -> None:
+        """It goes to a node, at these prices, and nothing is used; a death from now on leaves what is told.
+
+        Args:
+            identity: ``Identity.encode`` of it.
+            node: to which.
+            prices: what its tokens cost there.
+            at: microseconds of Unix time.
+        """
+        raw, begin, name, size = self._raw, self._begin, _node(node), len(identity)
+        raw[begin + _IDENTITY_BEGIN : begin + _IDENTITY_BEGIN + size] = identity
+        raw[begin + _NODE_BEGIN : begin + _NODE_BEGIN + len(name)] = name
+        _BEGUN.pack_into(raw, begin + 8 * _PROMPT, 0, 0, 0, 1, prices.input, prices.output, at, size, len(name))
+        self._words[self._word] = _OPEN
 
     def sent(self, node: str, prices: Prices) -> None:
-        """It goes to a node, at these prices."""
-        words, word, begin = self._words, self._word, self._begin + _NODE_BEGIN
-        name = node.encode(errors="replace")[: _IDENTITY_BEGIN - _NODE_BEGIN]
+        """It goes to another node, at these prices."""
+        words, word, begin, name = self._words, self._word, self._begin + _NODE_BEGIN, _node(node)
         words[word + _NODE_SIZE] = 0  # a name that is half written is no name
         self._raw[begin : begin + len(name)] = name
         words[word + _NODE_SIZE] = len(name)
-        words[word + _INPUT], words[word + _OUTPUT] = prices.input, prices.output
-        words[word + _SENT] = 1
+        words[word + _INPUT], words[word + _OUTPUT], words[word + _SENT] = prices.input, prices.output, 1
 
     def unsent(self) -> None:
         """It was not served where it was sent, and does not count."""
@@ -120,16 +132,19 @@ class Slot:
 
     def deliver(self, prompt: int, completion: int, cached: int, at: int) -> None:
         """So much of it was used, at ``at``, microseconds of Unix time."""
-        words, word = self._words, self._word
-        words[word + _PROMPT] = _bounded(prompt)
-        words[word + _COMPLETION] = _bounded(completion)
-        words[word + _CACHED] = _bounded(cached)
-        words[word + _AT] = at
-
-    def settle(self, at: int) -> None:
-        """It is over."""
+        if not (0 <= prompt <= MOST_TOKENS and 0 <= completion <= MOST_TOKENS and 0 <= cached <= MOST_TOKENS):
+            prompt, completion, cached = map(_bounded, (prompt, completion, cached))
+        _DELIVERED.pack_into(self._raw, self._begin + 8 * _PROMPT, prompt, completion, cached)
         self._words[self._word + _AT] = at
+
+    def settle(self, delivered: Totals | None, at: int) -> tuple[int, int, int]:
+        """It is over, after so much of it was used, or ``None``: what was told last; what it is booked with."""
+        if delivered is None:
+            self._words[self._word + _AT] = at
+        else:
+            self.deliver(*delivered, at)
         self._words[self._word + _STATE] = _SETTLED
+        return self.used
 
     def give_back(self) -> None:
         """It has been booked, or never was sent: whoever takes the slot next has it."""
@@ -147,16 +162,11 @@ class Slot:
         return self._words[self._word + _SENT] != 0
 
     @property
-    def tokens(self) -> tuple[int, int]:
-        """Prompt and completion tokens so far."""
-        return self._words[self._word + _PROMPT], self._words[self._word + _COMPLETION]
-
-    @property
-    def cost(self) -> int:
-        """Picodollars so far."""
-        words, word = self._words, self._word
-        dear = words[word + _PROMPT] * words[word + _INPUT] + words[word + _COMPLETION] * words[word + _OUTPUT]
-        return min(dear, MOST_COST)
+    def used(self) -> tuple[int, int, int]:
+        """Prompt and completion tokens so far, and what they cost, in picodollars."""
+        raw, begin = self._raw, self._begin + 8 * _PROMPT
+        prompt, completion, _, _, dear, dearer = _USED.unpack_from(raw, begin)
+        return prompt, completion, min(prompt * dear + completion * dearer, MOST_COST)
 
     def row(self) -> Row:
         """What is to be booked.
@@ -164,38 +174,35 @@ class Slot:
         Raises:
             ValueError: it is not what ``open`` wrote.
         """
-        words, word, raw = self._words, self._word, self._raw
-        begin, node = self._begin + _IDENTITY_BEGIN, self._begin + _NODE_BEGIN
-        identity = bytes(raw[begin : begin + words[word + _IDENTITY_SIZE]])
-        served = bytes(raw[node : node + words[word + _NODE_SIZE]]).decode(errors="replace")
-        known = _identity(identity)
-        prompt, completion = self.tokens
-        return Row(
-            id=known.id,
-            at=words[word + _AT] / _MICROSECONDS,
-            key=known.key,
-            name=known.name,
-            account=known.account,
-            model=known.model,
-            node=served,
-            route=known.route,
-            prompt=prompt,
-            cached=min(words[word + _CACHED], prompt),
-            completion=completion,
-            cost=self.cost,
-            request_id=known.request_id,
-        )
+        raw, begin = self._raw, self._begin + _IDENTITY_BEGIN
+        size = self._words[self._word + _IDENTITY_SIZE]
+        return self.row_of(Identity(*_identity(raw[begin : begin + size].tobytes())))
+
+    def row_of(self, identity: Identity) -> Row:
+        """The same, by whoever knows whose it is."""
+        raw, node = self._raw, self._begin + _NODE_BEGIN
+        _, _, cached, _, _, _, at, _, named = _BEGUN.unpack_from(raw, self._begin + 8 * _PROMPT)
+        prompt, completion, cost = self.used
+        served = raw[node : node + named].tobytes().decode(errors="replace")
+        id_, key, name, account, model, route, request = identity
+        whose = id_, at / _MICROSECONDS, key, name, account
+        return Row(*whose, model, served, route, prompt, min(cached, prompt), completion, cost, request)
+
+
+@lru_cache(maxsize=1024)
+def _node(name: str) -> bytes:
+    return name.encode(errors="replace")[: _IDENTITY_BEGIN - _NODE_BEGIN]
 
 
 def _bounded(tokens: int) -> int:
     return tokens if 0 <= tokens <= MOST_TOKENS else 0 if tokens < 0 else MOST_TOKENS
 
 
-def _identity(raw: bytes) -> Identity:
+def _identity(raw: bytes) -> list[str]:
     found = orjson.loads(raw)
-    if not (isinstance(found, list) and len(found) == 7 and all(isinstance(each, str) for each in found)):  # noqa: PLR2004
+    if not (isinstance(found, list) and list(map(type, found)) == [str] * len(Identity._fields)):
         raise ValueError("a slot's identity is not what was written")
-    return Identity(*found)
+    return found
 
 
 class Slots:

@@ -9,14 +9,25 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import sqlalchemy as sa
-from attrs import evolve
 
 from helexa.cortex.database import Database
 from helexa.cortex.ledger import windows
 from helexa.cortex.ledger.limits import Limit, account_subject
 from helexa.cortex.ledger.rows import Grouping, Leased, Leases, LimitId, Row, Spending, Sums, Want
 from helexa.cortex.ledger.shares import Standing, share
-from helexa.cortex.ledger.tables import COMPONENT, INSERT_USAGE, LOWER_LEASE, SEEN, SET_LEASE, Sql, joined, sums, usage
+from helexa.cortex.ledger.tables import (
+    COMPONENT,
+    INSERT_USAGE,
+    LOWER_LEASE,
+    SEEN,
+    SET_LEASE,
+    VALUES_AT_ONCE,
+    Sql,
+    batched,
+    joined,
+    sums,
+    usage,
+)
 
 LATELY_SECONDS: Final = 60.0
 """A gateway that has asked for something within this time is one to share with."""
@@ -33,8 +44,6 @@ _MOST_COST: Final = 10**16
 _LONGEST_TEXT: Final = 500
 _TEXTS: Final = ("name", "model", "node", "route", "request_id")
 _PRUNE: Final = "DELETE FROM helexa_usage WHERE id IN (SELECT id FROM helexa_usage WHERE at < ? ORDER BY at LIMIT ?)"
-_IDS_AT_ONCE: Final = 500
-"""Values beside a statement; there are builds of SQLite that take 999."""
 
 
 class UsageStore:
@@ -168,48 +177,51 @@ class UsageStore:
 
 
 def _book(sql: Sql, rows: Sequence[Row], now: float) -> None:
-    new = _new(sql, {row.id: row for row in rows})
-    if new:
-        clean = [_clean(row, now) for row in new]
-        sql.many(INSERT_USAGE, [_values(row) for row in clean])
+    clean = _clean(list({row.id: row for row in rows}.values()), now)
+    sql.run("SAVEPOINT booking")
+    if sql.many(INSERT_USAGE, clean) != len(clean):  # the answer to an earlier call got lost: find out which are new
+        sql.run("ROLLBACK TO SAVEPOINT booking")
+        clean = _new(sql, clean)
+        sql.many(INSERT_USAGE, clean)
+    sql.run("RELEASE SAVEPOINT booking")
+    if clean:
         windows.add(sql, clean)
 
 
-def _new(sql: Sql, rows: Mapping[str, Row]) -> list[Row]:
+def _new(sql: Sql, rows: Sequence[Row]) -> list[Row]:
     booked: set[str] = set()
-    ids = list(rows)
-    for first in range(0, len(ids), _IDS_AT_ONCE):
-        some = ids[first : first + _IDS_AT_ONCE]
+    for some in batched([row.id for row in rows], VALUES_AT_ONCE):
         booked.update(sql.connection.execute(sa.select(usage.c.id).where(usage.c.id.in_(some))).scalars())
-    return [row for identity, row in rows.items() if identity not in booked]
+    return [row for row in rows if row.id not in booked]
 
 
-def _clean(row: Row, now: float) -> Row:
-    """The row as the tables can take it: one that they refused would keep all others from being booked for ever."""
-    texts = f"{row.name}{row.model}{row.node}{row.route}{row.request_id}"
-    plain = texts.isascii() and "\0" not in texts and len(texts) <= _LONGEST_TEXT
-    counts = row.prompt, row.cached, row.completion
-    bounded = min(counts) >= 0 and max(counts) <= _MOST_TOKENS and 0 <= row.cost <= _MOST_COST and 0 < row.at <= now
-    return row if plain and bounded else _bounded(row, now)
+def _clean(rows: list[Row], now: float) -> list[Row]:
+    """The rows as the tables can take them: one that they refused would keep all others from being booked for ever."""
+    if not rows or _are_clean(rows, now):
+        return rows
+    return [row if _are_clean([row], now) else _bounded(row, now) for row in rows]
+
+
+def _are_clean(rows: list[Row], now: float) -> bool:
+    """All at once: the columns are gone through by the interpreter's own loops."""
+    _, at, _, name, _, model, node, route, prompt, cached, completion, cost, request = zip(*rows, strict=True)
+    texts = name, model, node, route, request
+    together = "".join(map("".join, texts))
+    plain = together.isascii() and "\0" not in together and sum(max(map(len, each)) for each in texts) <= _LONGEST_TEXT
+    counts = all(min(each) >= 0 and max(each) <= _MOST_TOKENS for each in (prompt, cached, completion))
+    return plain and counts and min(cost) >= 0 and max(cost) <= _MOST_COST and min(at) > 0 and max(at) <= now
 
 
 def _bounded(row: Row, now: float) -> Row:
     bounded: dict[str, Any] = {name: _text(getattr(row, name)) for name in _TEXTS}
     bounded |= {name: min(max(getattr(row, name), 0), _MOST_TOKENS) for name in ("prompt", "cached", "completion")}
     at = row.at if 0 < row.at <= now else now  # nothing is used in the future: a clock was set
-    return evolve(row, at=at, cost=min(max(row.cost, 0), _MOST_COST), **bounded)
+    return row._replace(at=at, cost=min(max(row.cost, 0), _MOST_COST), **bounded)
 
 
 def _text(text: str) -> str:
     """Without what PostgreSQL or UTF-8 has no place for."""
     return text[:_LONGEST_TEXT].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def _values(row: Row) -> tuple[Any, ...]:
-    return (
-        *(row.id, row.at, row.key, row.name, row.account, row.model, row.node, row.route),
-        *(row.prompt, row.cached, row.completion, row.cost, row.request_id),
-    )
 
 
 def _drop_dead(sql: Sql, now: float) -> tuple[str, ...]:

@@ -1,15 +1,18 @@
 """The tables of the ledger, and how they are spoken to."""
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from attrs import frozen
 
 from helexa.cortex.database import Component
 
+_T = TypeVar("_T")
 LARGEST: Final = 2**63 - 1
 """That a column holds."""
+VALUES_AT_ONCE: Final = 500
+"""Values beside a statement; there are builds of SQLite that take 999."""
 _PART: Final = 10**6
 _BINDING: Final = 8
 """How tightly a division binds in SQLAlchemy's terms: more than a sum."""
@@ -56,7 +59,9 @@ usage: Final = _columns(
     "request_id",
 )
 
-INSERT_USAGE: Final = "INSERT INTO helexa_usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_USAGE: Final = (
+    "INSERT INTO helexa_usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+)
 ADD_SPEND: Final = (
     "INSERT INTO helexa_spend VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (subject, width, start) DO UPDATE SET"
     " tokens = helexa_spend.tokens + CASE WHEN helexa_spend.tokens > 9223372036854775807 - excluded.tokens"
@@ -84,6 +89,11 @@ LOWER_LEASE: Final = (
 SEEN: Final = "INSERT INTO helexa_gateways VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET seen = excluded.seen"
 
 
+def batched(values: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    """Parts of so many at most."""
+    return (values[first : first + size] for first in range(0, len(values), size))
+
+
 def sums(*columns: sa.ColumnElement[int]) -> list[sa.ColumnElement[int]]:
     """What to select for the sums of columns, two of each; ``joined`` makes them of it.
 
@@ -103,7 +113,7 @@ def joined(parts: Sequence[Any]) -> list[int]:
 class Sql:
     """Statements with ``?`` in the place of values, on a connection to either database.
 
-    Not SQLAlchemy's: what that does for each row costs more than the databases do.
+    Not SQLAlchemy's, and said to the drivers themselves: what that does beside it costs more than the databases do.
     """
 
     connection: sa.Connection
@@ -115,16 +125,24 @@ class Sql:
 
     def rows(self, statement: str, *values: Any) -> Sequence[Any]:
         """What a query finds, as tuples."""
-        return self.connection.exec_driver_sql(self._own(statement), values).fetchall()
+        return list(self._execute(statement, values).fetchall())
 
     def run(self, statement: str, *values: Any) -> int:
         """Change something; how many rows."""
-        return self.connection.exec_driver_sql(self._own(statement), values).rowcount
+        return int(self._execute(statement, values).rowcount)
 
-    def many(self, statement: str, values: list[tuple[Any, ...]]) -> None:
-        """Run one statement for each tuple of values."""
-        if values:
-            self.connection.exec_driver_sql(self._own(statement), values)
+    def many(self, statement: str, values: Sequence[tuple[Any, ...]]) -> int:
+        """Run one statement for each tuple of values; how many rows that changed."""
+        if not values:
+            return 0
+        cursor = self.connection.connection.cursor()
+        cursor.executemany(self._own(statement), values)
+        return int(cursor.rowcount)
+
+    def _execute(self, statement: str, values: tuple[Any, ...]) -> Any:
+        cursor = self.connection.connection.cursor()
+        cursor.execute(self._own(statement), values)
+        return cursor
 
     def _own(self, statement: str) -> str:
         return statement.replace("?", "%s") if self.is_postgres else statement

@@ -1,20 +1,29 @@
 """Sums of what was used, by subject and stretch of time, from which limits are read."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
 import sqlalchemy as sa
 
-from config import BudgetUnit
-from helexa.cortex.ledger.limits import Limit, account_subject
+from helexa.cortex.ledger.limits import UNITS, Limit, account_subject
 from helexa.cortex.ledger.rows import Row
-from helexa.cortex.ledger.tables import ADD_SPEND, LARGEST, SET_SPEND, SET_WINDOW, Sql, joined, sums, usage
+from helexa.cortex.ledger.tables import (
+    ADD_SPEND,
+    LARGEST,
+    SET_SPEND,
+    SET_WINDOW,
+    VALUES_AT_ONCE,
+    Sql,
+    batched,
+    joined,
+    sums,
+    usage,
+)
 
 _DAY: Final = 86_400.0
 _UNASKED: Final = 7 * _DAY
 _ACCOUNT: Final = account_subject("")
 _MOST_FREES: Final = 64
-_COLUMN: Final[Mapping[BudgetUnit, int]] = {"tokens": 0, "requests": 1, "usd": 2}
 
 _Amounts: TypeAlias = tuple[int, int, int]
 """Tokens, requests, picodollars."""
@@ -29,25 +38,30 @@ def start_of(at: float, width: int) -> int:
 
 def add(sql: Sql, rows: Sequence[Row]) -> None:
     """Count rows in the windows that are kept of their subjects, and in what counts for ever."""
-    kept = _kept(sql, {subject for row in rows for subject in row.subjects})
-    added: dict[tuple[str, int, int], _Amounts] = {}
+    kept = _kept(sql, {key for row in rows for key in (row.key, account_subject(row.account))})
+    added: dict[tuple[str, int, int], list[int]] = {}
+    places: dict[tuple[str, str, int], list[list[int]]] = {}
     for row in rows:
-        tokens, cost = row.prompt + row.completion, row.cost
-        for subject in row.subjects:
-            for width in kept[subject]:
-                at = (subject, width, start_of(row.at, width))
-                known = added.get(at, (0, 0, 0))
-                added[at] = (known[0] + tokens, known[1] + 1, known[2] + cost)
+        second = int(row.at)
+        counting = places.get((row.key, row.account, second))
+        if counting is None:  # few rows in a batch differ in all of that
+            starts = [(each, width, start_of(second, width)) for each in row.subjects for width in kept[each]]
+            counting = places[row.key, row.account, second] = [added.setdefault(at, [0, 0, 0]) for at in starts]
+        for amounts in counting:
+            amounts[0] += row.prompt + row.completion
+            amounts[1] += 1
+            amounts[2] += row.cost
     sql.many(ADD_SPEND, [(*at, *(min(each, LARGEST) for each in amounts)) for at, amounts in sorted(added.items())])
 
 
 def _kept(sql: Sql, subjects: Iterable[str]) -> dict[str, list[int]]:
     """The widths of the windows of each subject, 0 first, which all have: rows are not kept for ever."""
     found = {subject: [0] for subject in subjects}
-    windows = sa.table("helexa_windows", sa.column("subject"), sa.column("width"))
-    meant = sa.select(windows).where(windows.c.subject.in_(list(found)))
-    for subject, width in sql.connection.execute(meant):
-        found[subject].append(width)
+    for some in batched(list(found), VALUES_AT_ONCE):
+        marks = ", ".join("?" * len(some))
+        meant = f"SELECT subject, width FROM helexa_windows WHERE subject IN ({marks})"  # noqa: S608 - marks alone
+        for subject, width in sql.rows(meant, *some):
+            found[subject].append(width)
     return found
 
 
@@ -60,7 +74,7 @@ def counted(sql: Sql, limit: Limit, now: float, *, keep: bool) -> tuple[int, tup
         now: Unix time.
         keep: whether to keep the window from now on.
     """
-    column, lasts = _COLUMN[limit.unit], limit.width + limit.period
+    column, lasts = UNITS[limit.unit], limit.width + limit.period
     buckets = _buckets(sql, limit, now, keep=keep)
     parts = [(start + lasts, amounts[column]) for start, amounts in sorted(buckets.items()) if amounts[column]]
     spent = sum(amount for _, amount in parts)
