@@ -57,6 +57,10 @@ bench-quant *arguments:
 bench-engine-http *arguments:
     {{ python }} benchmarks/engine_http.py {{ arguments }}
 
+# What models are said to need, beside what processes take for them; e.g. `just bench-footprint --formats bf16 --ranks 1`
+bench-footprint *arguments:
+    PYTHONPATH=tests/support {{ python }} benchmarks/footprint.py {{ arguments }}
+
 # Loading a model beside a plain read of its files; e.g. `just bench-loading --rounds 3`
 bench-loading *arguments:
     {{ python }} benchmarks/loading.py {{ arguments }}

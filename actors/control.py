@@ -1,9 +1,10 @@
-"""Asks neurons to load and unload: the control plane's few, slow requests."""
+"""Asks neurons to load, unload, and run ranks: the control plane's few, slow requests."""
 
 import socket
 import ssl
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 import orjson
@@ -12,6 +13,8 @@ from helexa.web.tls import distrust
 from helexa.wire import fleet as shapes
 from helexa.wire import secret as secrets
 from helexa.wire.fleet import LoadRequest, ModelReport
+from helexa.wire.rank_reports import RankList, RankReport
+from helexa.wire.ranks import RankRequest
 
 CONNECT_SECONDS = 5.0
 _KEEPALIVE = [
@@ -96,11 +99,34 @@ class NeuronControl:
         """Have a device's worker process begin anew, and wait until the same models serve again."""
         await self._post(f"{endpoint}/devices/{device}/restart", {})
 
+    async def start_rank(self, endpoint: str, request: RankRequest) -> None:
+        """Have a neuron run a rank of a group that another one leads; does not wait until the group is together."""
+        await self._post(endpoint + "/ranks", shapes.to_dict(request))
+
+    async def stop_ranks(self, endpoint: str, group: str) -> None:
+        """Have a neuron end its ranks of a group, and wait until they have. That it runs none is no error."""
+        try:
+            await self._ask("DELETE", f"{endpoint}/ranks/{quote(group, safe='/')}")
+        except ControlError as error:
+            if error.status != httpx.codes.NOT_FOUND:
+                raise
+
+    async def ranks(self, endpoint: str) -> tuple[RankReport, ...]:
+        """What a neuron runs for groups that others lead."""
+        answer = await self._ask("GET", endpoint + "/ranks")
+        try:
+            return shapes.from_json(answer, RankList).ranks
+        except ValueError as error:
+            raise ControlError(f"it does not answer as a neuron does: {error}") from error
+
     async def _post(self, url: str, body: dict[str, Any]) -> bytes:
+        return await self._ask("POST", url, body)
+
+    async def _ask(self, method: str, url: str, body: dict[str, Any] | None = None) -> bytes:
         if self._client is None:
             raise ControlError("the router is starting anew")
         try:
-            response = await self._client.post(url, json=body)
+            response = await self._client.request(method, url, json=body)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:  # the last for names that no resolver takes
             why = distrust(error) or f"{type(error).__name__}: {str(error) or 'no answer'}"
             raise ControlError(why) from error

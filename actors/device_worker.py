@@ -7,18 +7,18 @@ and each request's tokens: a fresh process is the only cure for a broken device 
 
 import math
 from contextlib import suppress
-from typing import Any
 
 import structlog
 import trio
-from attrs import define, evolve, field
 
 from actors.actor import Actor
 from actors.engine_link import EngineLink
 from actors.generation import LiveGeneration
+from actors.held_model import HeldModel
 from actors.process import ProcessStuckError
 from actors.requests import Requests
-from actors.vitals import Vitals
+from actors.supervisor import ForgivenError
+from actors.vitals import LOAD_SECONDS, Vitals
 from config import Quant
 from helexa.engine import protocol
 from helexa.engine.protocol import (
@@ -32,13 +32,14 @@ from helexa.engine.protocol import (
     Load,
     Loaded,
     LoadFailed,
-    ModelLoad,
+    Loading,
     Tokens,
     Unload,
     Unloaded,
 )
+from helexa.neuron import hosts
 from helexa.wire import errors
-from helexa.wire.fleet import KvCache, Limit, ModelReport, ModelStatus, Steps
+from helexa.wire.fleet import ModelReport
 from helexa.wire.sampling import SamplingParams
 
 MAX_LIVE_REQUESTS = 4096
@@ -46,9 +47,6 @@ MAX_LIVE_REQUESTS = 4096
 STOP_SECONDS = 2.0
 RECOVERY_SECONDS = 600.0
 """How long a request waits for a new process to serve its model, unless the topology says otherwise."""
-_AFTER_A_DEATH: dict[ModelStatus, ModelStatus] = {"loaded": "recovering", "failed": "loading"}
-"""What becomes of a model when its process dies: the next one tries each again."""
-
 _log = structlog.get_logger()
 
 
@@ -56,23 +54,8 @@ class WorkerDiedError(Exception):
     """The engine worker's process ended, or had to be ended."""
 
 
-@define(eq=False)
-class _Model:
-    """A model this worker is to hold, through every restart of its process."""
-
-    load: Load
-    report: ModelReport
-    settled: trio.Event = field(factory=trio.Event)
-
-    def settle(self, report: ModelReport) -> None:
-        self.report = report
-        self.settled.set()
-
-    def lose(self) -> None:
-        """Its process is gone."""
-        if (status := _AFTER_A_DEATH.get(self.report.status)) is not None:
-            self.report = evolve(self.report, status=status, running=0, waiting=0, error=None, kv=None, steps=None)
-            self.settled = trio.Event()
+class LoadKilledError(WorkerDiedError, ForgivenError):
+    """It ended while it was loading a model, to which that is held against."""
 
 
 class DeviceWorker(Actor):
@@ -80,21 +63,29 @@ class DeviceWorker(Actor):
 
     Args:
         device: torch's name of it, e.g. ``cuda:0``.
-        threads: CPU threads of the worker; 0 leaves the choice to torch.
+        threads: CPU threads of the worker at most; 0: as many as this process may have at a time.
         memory: bytes of the device that its models may have together; ``None`` for what is free.
         recovery: seconds that a request waits for a new process to serve its model.
+        load_seconds: how long a load may read nothing before its process is ended.
     """
 
     def __init__(
-        self, device: str, *, threads: int = 0, memory: int | None = None, recovery: float = RECOVERY_SECONDS
+        self,
+        device: str,
+        *,
+        threads: int = 0,
+        memory: int | None = None,
+        recovery: float = RECOVERY_SECONDS,
+        load_seconds: float = LOAD_SECONDS,
     ) -> None:
         self.name = f"device-worker:{device}"
         self.device = device
         self._threads = threads
         self._memory = memory
         self._recovery = recovery
+        self._load_seconds = load_seconds
         self._link: EngineLink | None = None
-        self._models: dict[str, _Model] = {}
+        self._models: dict[str, HeldModel] = {}
         self._unloading: dict[str, trio.Event] = {}
         self._requests = Requests(device, self._send)
         self._given_up: str | None = None
@@ -126,7 +117,8 @@ class DeviceWorker(Actor):
         """Load a model and wait until it serves; joins a load under way, retries a failed one.
 
         Raises:
-            ApiError: ``upstream_error`` with the worker's reason; 503 if the model was unloaded meanwhile.
+            ApiError: ``upstream_error`` with the worker's reason, at once if it was such that nobody may try again yet;
+                503 if the model was unloaded meanwhile.
         """
         while (leaving := self._unloading.get(model)) is not None:
             await leaving.wait()  # what the worker still says of the model is about the one that leaves
@@ -137,14 +129,17 @@ class DeviceWorker(Actor):
         if entry.report.status == "unloaded":
             raise errors.unavailable(f"The model '{model}' was unloaded while it was loading.", 2)
 
-    def _entry(self, model: str, path: str, quant: Quant | None) -> _Model:
+    def _entry(self, model: str, path: str, quant: Quant | None) -> HeldModel:
         if self._given_up is not None:
             raise errors.upstream_error(f"'{model}' does not load on {self.device}: {self._given_up}")
-        entry = self._models.get(model)
+        entry, load = self._models.get(model), Load(model, path, self._memory, quant)
+        if entry is not None and (seconds := entry.refused_seconds(load)):
+            error = f"'{model}' does not load: {entry.report.error}. It may be tried again in {seconds} s."
+            raise errors.upstream_error(error)
         if entry is None or entry.report.status == "failed":
-            load = Load(model, path, self._memory, quant)
-            entry = self._models[model] = _Model(load, ModelReport(model, "loading", self.device))
-            self._send(entry.load)
+            deaths = 0 if entry is None or entry.load != load else entry.deaths
+            entry = self._models[model] = HeldModel(load, ModelReport(model, "loading", self.device), deaths)
+            self._send(load)
         return entry
 
     async def unload(self, model: str) -> None:
@@ -177,6 +172,8 @@ class DeviceWorker(Actor):
     def wind_up(self) -> None:
         """Let go of all that its process does, which is about to be stopped; what it holds is for the next one."""
         self._given_up = None
+        for model in self._models.values():
+            model.forgive()
         self._let_go()
         self._requests.lose(f"The engine worker of {self.device} is being restarted.")
 
@@ -189,40 +186,56 @@ class DeviceWorker(Actor):
         """The supervisor will not run this actor again: nothing here will ever load, and no request go on."""
         self._given_up = error
         self._requests.lose(f"The engine worker of {self.device} does not come back: {error}.")
-        for model in self._models.values():
-            model.settle(evolve(model.report, status="failed", error=error))
+        for model in self._due():
+            model.fail(error)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run one worker process until it ends.
 
         Raises:
-            WorkerDiedError: it ended; the supervisor starts the next one.
+            WorkerDiedError: it ended; the supervisor starts the next one. If it was loading a model then, that is held
+                against the model, so this happens but twice for each.
         """
         link = await self._open()
-        vitals = Vitals(trio.current_time())
+        vitals = Vitals(trio.current_time(), self._load_seconds)
         try:
             self._link = link
-            for model in self._models.values():
+            for model in self._due():
                 self._send(model.load)
             await self._serve(link, vitals, task_status)
         finally:
             self._link = None
             exit_ = await _close(link)
             ended = vitals.verdict or exit_
-            self._let_go()
-            self._keep_requests(ended)
-        raise WorkerDiedError(f"the engine worker of {self.device} is gone: {ended}")
+            was_loading = self._bury(vitals, ended)
+        died = LoadKilledError if was_loading else WorkerDiedError
+        raise died(f"the engine worker of {self.device} is gone: {ended}")
 
     async def _open(self) -> EngineLink:
         """Start the process."""
-        return await EngineLink.open(self.device, self._threads)
+        return await EngineLink.open(self.device, self._threads or hosts.usable_threads())
 
-    def _keep_requests(self, ended: str) -> None:
-        """Keep them for the next process, unless this one was stopped: then there is none to wait for."""
-        if trio.current_effective_deadline() == -math.inf:
+    def _due(self) -> list[HeldModel]:
+        """Models for a process to load; what one has died of before comes last."""
+        wanted = (model for model in self._models.values() if not model.is_condemned)
+        return sorted(wanted, key=lambda model: model.deaths)
+
+    def _bury(self, vitals: Vitals, ended: str) -> bool:
+        """Keep what is for the next process; whether the end is held against a model.
+
+        There is no next one for the requests if this one was stopped.
+        """
+        stopped = trio.current_effective_deadline() == -math.inf
+        loading = None if stopped or vitals.loading is None else self._models.get(vitals.loading)
+        if loading is not None and (error := loading.blame(ended, hangs=vitals.load_hangs)) is not None:
+            self._lose_model(loading.load.model, error)
+        self._let_go()
+        if stopped:
             self._requests.lose(f"The engine worker of {self.device} was stopped.")
         else:
-            self._requests.suspend(ended, trio.current_time() + self._recovery)
+            until = trio.current_time() + self._recovery
+            self._requests.suspend(ended, until, blameless=loading is not None)
+        return loading is not None
 
     async def _serve(self, link: EngineLink, vitals: Vitals, task_status: trio.TaskStatus[None]) -> None:
         """Carry frames until there are no more."""
@@ -260,12 +273,22 @@ class DeviceWorker(Actor):
             case Heartbeat():
                 vitals.beat(frame)
                 self._note_load(frame)
-            case Loaded():
-                self._serve_model(frame)
-            case LoadFailed():
-                self._lose_model(frame.model, frame.error)
             case Dying():
                 vitals.verdict = f"it ended itself: {frame.error}"
+            case _:
+                self._take_of_model(frame, vitals)
+
+    def _take_of_model(self, frame: protocol.Frame, vitals: Vitals) -> None:
+        match frame:
+            case Loading():
+                vitals.loading = frame.model
+                self._note_progress(frame)
+            case Loaded():
+                vitals.loading = None
+                self._serve_model(frame)
+            case LoadFailed():
+                vitals.loading = None
+                self._lose_model(frame.model, frame.error)
             case Unloaded():
                 self._unloading.pop(frame.model, trio.Event()).set()
             case _:
@@ -275,19 +298,23 @@ class DeviceWorker(Actor):
         _log.info("model.loaded", model=frame.model, device=self.device, seconds=round(frame.seconds, 2))
         # absent: unloaded while it was loading
         if (entry := self._models.get(frame.model)) is not None:
-            entry.settle(evolve(entry.report, **_loaded(frame)))
+            entry.serve(frame)
             self._requests.resume(frame.model)
 
     def _lose_model(self, model: str, error: str) -> None:
         _log.error("model.failed", model=model, device=self.device, error=error)
         if (entry := self._models.get(model)) is not None:
-            entry.settle(evolve(entry.report, status="failed", error=error))
+            entry.fail(error)
             self._requests.drop(model, f"The model '{model}' does not load again: {error}.")
+
+    def _note_progress(self, frame: Loading) -> None:
+        if (entry := self._models.get(frame.model)) is not None:
+            entry.advance(frame)
 
     def _note_load(self, frame: Heartbeat) -> None:
         for load in frame.models:
             if (entry := self._models.get(load.model)) is not None:
-                entry.report = evolve(entry.report, **_told(load))
+                entry.note(load)
 
     def _let_go(self) -> None:
         """The process is gone, or as good as that, and with it every model in memory."""
@@ -319,44 +346,6 @@ async def _watch(link: EngineLink, vitals: Vitals) -> None:
         await trio.sleep(1)
     with suppress(ProcessStuckError):  # closing the link meets it again, and tells
         await link.kill()
-
-
-def _loaded(frame: Loaded) -> dict[str, Any]:
-    """What a report says of a model from now on."""
-    return {
-        "status": "loaded",
-        "memory_mb": frame.memory_mb,
-        "kv_mb": frame.kv_mb,
-        "capacity": frame.capacity,
-        "limit": _limit(frame),
-        "error": None,
-    }
-
-
-def _limit(loaded: Loaded) -> Limit:
-    """What fits: at least one token must be left for the answer."""
-    context = loaded.context_length
-    return Limit(context=context, input=context - 1, output=context - 1)
-
-
-def _told(load: ModelLoad) -> dict[str, Any]:
-    """What a report says of a model at work."""
-    steps = Steps(load.steps, load.step_seconds, load.step_tokens, load.new_tokens)
-    return {"running": load.running, "waiting": load.waiting, "kv": _kv(load), "steps": steps}
-
-
-def _kv(load: ModelLoad) -> KvCache | None:
-    """``None`` where the worker has made no cache yet."""
-    if not load.blocks_total:
-        return None
-    return KvCache(
-        load.blocks_total,
-        load.blocks_free,
-        load.blocks_cached,
-        load.prefix_queries,
-        load.prefix_hits,
-        load.preemptions,
-    )
 
 
 def _not_loaded(report: ModelReport) -> str:

@@ -13,7 +13,7 @@ from config.units import Duration
 from helexa.cortex.routing import placement
 from helexa.cortex.routing.fleet import Load
 from helexa.cortex.routing.placement import Site
-from helexa.cortex.routing.policy import ColdLoad
+from helexa.cortex.routing.policy import cold_load
 from helexa.cortex.routing.sightings import is_fetched
 from helexa.cortex.routing.state import Happening
 from helexa.wire import errors
@@ -56,8 +56,7 @@ class Lifecycle:
         sites = [site for site in self._survey(entry) if node in (None, site.node)]
         best = next((site for site in sites if site.verdict == "fits"), None)
         if best is not None:
-            plan = ColdLoad(entry.id, entry.source, best.node, best.device, best.evicts, entry.quant)
-            wait = self.router.begin(plan)
+            wait = self.router.begin(cold_load(entry, best))
             return wait.until or math.inf
         if any(site.verdict == "later" for site in sites):
             return math.inf

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 
 import structlog
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from actors.actor import error_line
 from actors.bell import Bell
 from actors.control import ControlError, NeuronControl
+from actors.spread import Spread
 from helexa.cortex.routing.fleet import At, Load
 from helexa.cortex.routing.policy import ColdLoad
 from helexa.cortex.routing.state import Happening, State
@@ -46,6 +47,7 @@ class Loads:
     Attributes:
         state: the fleet's.
         control: reaches the neurons.
+        spread: has ranks run by nodes that share a model with another one.
         tell: hears of what happens.
         changed: rung whenever something happened that somebody may wait for.
         poke: has a node looked at now.
@@ -56,8 +58,13 @@ class Loads:
     tell: Callable[[Happening], None]
     changed: Bell
     poke: Callable[[str], None] = field(default=lambda _: None)
+    spread: Spread = field(init=False)
     _drains: Counter[At] = field(factory=Counter)
     _altered: dict[str, float] = field(factory=dict)
+
+    @spread.default
+    def _own_spread(self) -> Spread:
+        return Spread(self.state, self.control)
 
     def begin(self, plan: ColdLoad) -> Load:
         """Note a load, and give those that make room no further requests from this moment. Then comes ``run``."""
@@ -80,7 +87,8 @@ class Loads:
             raise
         finally:
             self._release(_victims(load))
-            self._alter(load.node)
+            for node in {load.node, *(node for node, _ in load.others)}:
+                self._alter(node)
 
     def _succeeded(self, load: Load, report: ModelReport) -> None:
         self.state.loaded(load, report)
@@ -102,9 +110,20 @@ class Loads:
             with trio.fail_after(LOAD_SECONDS):
                 await self._unload_all(_victims(load), f"makes room for {load.model}", "model.evicted")
                 request = LoadRequest(plan.model, plan.source, plan.device, plan.quant)
+                if plan.others:
+                    return await self._load_over_several(plan, request)
                 return await self._ask_to_load(load.node, request)
         except trio.TooSlowError:
             raise ControlError(f"it took more than {LOAD_SECONDS:g} s") from None
+
+    async def _load_over_several(self, plan: ColdLoad, request: LoadRequest) -> ModelReport:
+        """Have other nodes run their ranks, then the first one's load; of a load that fails nothing is left of them."""
+        elsewhere = await self.spread.follow(plan.node, plan)
+        try:
+            return await self._ask_to_load(plan.node, evolve(request, elsewhere=elsewhere))
+        except BaseException:
+            await self.spread.unfollow(plan.node, plan.model)
+            raise
 
     async def _ask_to_load(self, node: str, request: LoadRequest) -> ModelReport:
         """Have a node load something; do not wait for one that is gone, whose connection may never tell."""
@@ -179,6 +198,7 @@ class Loads:
         finally:
             self._alter(node)  # done or not: who can tell what became of it
         self.state.unloaded(at)
+        await self.spread.unfollow(node, model)
 
     def _is_gone(self, at: At) -> bool:
         node = self.state.fleet.nodes.get(at[0])

@@ -190,6 +190,7 @@ class _Watch:
             health.activation,
             actors,
             self._known.estimates,
+            health.ranks,
         )
         return self._last
 

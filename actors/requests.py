@@ -46,9 +46,14 @@ class _Entry:
         """Whether the death of its process shows it to be the cause."""
         return self.running and not self.advanced and self.deaths + 1 >= DEATHS
 
-    def survive(self, *, known: bool) -> bool:
-        """Its process is dead; whether it may go on in another. ``known``: the cause is."""
-        guilty = self.convicted
+    def survive(self, *, known: bool, blameless: bool) -> bool:
+        """Its process is dead; whether it may go on in another.
+
+        Args:
+            known: the cause is.
+            blameless: and is no request.
+        """
+        guilty = self.convicted and not blameless
         if self.running and not known:
             self.deaths += 1
             guilty = guilty or self.deaths >= DEATHS_IN_ALL
@@ -126,17 +131,18 @@ class Requests:
 
     # What becomes of its process
 
-    def suspend(self, reason: str, deadline: float) -> None:
+    def suspend(self, reason: str, deadline: float, *, blameless: bool = False) -> None:
         """The process is dead. What it served waits for the next one, but for what is taken for the cause.
 
         Args:
             reason: how the process ended.
             deadline: until when to wait, on trio's clock.
+            blameless: the cause is known, and no request: it did not compute anything.
         """
         self._ready, self._probe = set(), None
-        known = any(entry.convicted for entry in self._live.values())
+        known = blameless or any(entry.convicted for entry in self._live.values())
         for request, entry in list(self._live.items()):
-            if entry.survive(known=known):
+            if entry.survive(known=known, blameless=blameless):
                 entry.deadline = min(entry.deadline, deadline)
                 self._hold(request, entry)
             else:

@@ -62,6 +62,7 @@ class Router(Actor):
         """Take sightings for ever. Loads under way end with it; whoever waits for one has it begun again."""
         async with self._control, trio.open_nursery() as nursery:
             self._nursery = nursery
+            nursery.start_soon(self.loads.spread.tend)
             self.changed.ring()  # for those who have been waiting for it to run again
             try:
                 task_status.started()
@@ -137,8 +138,9 @@ class Router(Actor):
         """Start a load, unless something has to be waited for first."""
         if self._nursery is None:
             return Wait(plan.model, "the router is starting anew")
-        if (until := self.loads.outdated(plan.node)) is not None:
-            return Wait(plan.model, f"how much memory is free on {plan.node} is being looked at", until)
+        for node in (plan.node, *(other for other, _ in plan.others)):
+            if (until := self.loads.outdated(node)) is not None:
+                return Wait(plan.model, f"how much memory is free on {node} is being looked at", until)
         self._nursery.start_soon(self.loads.run, plan, self.loads.begin(plan))
         return Wait(plan.model, f"it is being loaded on {plan.node}")
 

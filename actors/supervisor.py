@@ -31,6 +31,13 @@ class SupervisorNotRunningError(RuntimeError):
     """The supervisor is not running, or is stopping already, and takes no actors."""
 
 
+class ForgivenError(Exception):
+    """An actor ended, and not by a fault of its own: it is started again, and that leaves its budget as it was.
+
+    Whoever raises it bounds how often.
+    """
+
+
 class EscalationError(Exception):
     """An actor used up its restarts; its last error is the cause.
 
@@ -71,10 +78,17 @@ class RestartBudget:
             self._doublings = 0
         return self._next_delay()
 
+    def forgive(self) -> float:
+        """The delay before a restart that does not count, in seconds."""
+        return self._jittered(min(self._policy.backoff, MAX_BACKOFF))
+
     def _next_delay(self) -> float:
         delay = min(self._policy.backoff * 2.0**self._doublings, MAX_BACKOFF)
         if delay < MAX_BACKOFF:  # beyond the cap the power would only grow, in the end past what a float holds
             self._doublings += 1
+        return self._jittered(delay)
+
+    def _jittered(self, delay: float) -> float:
         return delay * self._rng.uniform(0.5, 1.5)
 
 
@@ -261,7 +275,7 @@ class Supervisor:
             if child.scope.cancel_called:
                 _log_unclean(child)
                 return
-            delay = child.budget.crash(trio.current_time(), child.uptime)
+            delay = _delay(child, error)
             if delay is None:
                 self._give_up(child, error)
                 return
@@ -345,6 +359,13 @@ class Supervisor:
         finally:  # a Ctrl-C in here must not leave the nursery waiting for shielded actors that nobody stops
             for child in self._children.values():
                 child.scope.cancel()
+
+
+def _delay(child: _Child, error: Exception) -> float | None:
+    """Seconds until the actor is started again; ``None``: it is not."""
+    if isinstance(error, ForgivenError):
+        return child.budget.forgive()
+    return child.budget.crash(trio.current_time(), child.uptime)
 
 
 async def _stop(child: _Child) -> None:

@@ -9,7 +9,6 @@ not take part in a step is given up by the others after ``patience``; a first ra
 not end, is judged by its heartbeats like any worker.
 """
 
-import os
 import secrets
 import socket
 from collections.abc import Mapping, Sequence
@@ -20,15 +19,19 @@ from attrs import define, evolve, field, frozen
 
 from actors import python
 from actors.actor import Actor
-from actors.device_worker import STOP_SECONDS, DeviceWorker
+from actors.device_worker import RECOVERY_SECONDS, STOP_SECONDS, DeviceWorker
 from actors.engine_link import LINGER_SECONDS, EngineLink
 from actors.process import ChildProcess, Exit
+from actors.vitals import LOAD_SECONDS
+from helexa.neuron import hosts
+from helexa.wire.ranks import group_of
 
 TOKEN = "HELEXA_RANKS_TOKEN"  # noqa: S105 - the variable's name, as in `helexa.engine.ranks`, which imports torch
 PATIENCE = 60.0
 """Seconds that a rank may keep the others waiting within a step."""
-_GONE, _WEDGED = 3, 4
-"""Exit codes, as in `helexa.engine.parallel_control`: it lost another rank; another rank kept it waiting."""
+_GONE, _WEDGED, _ALONE = 3, 4, 6
+"""Exit codes, as in `helexa.engine.parallel_control`: it lost another rank; another rank kept it waiting; the ranks did
+not come together."""
 
 
 class RankDiedError(Exception):
@@ -46,6 +49,8 @@ class RankExit(Exit):
             return f"its rank {self.rank} lost another rank"
         if self.signal is None and self.code == _WEDGED:
             return f"its rank {self.rank} waited too long for another rank"
+        if self.signal is None and self.code == _ALONE:
+            return f"its rank {self.rank} did not find the others, or is not let in by them"
         return f"its rank {self.rank} {super().__str__()}"
 
 
@@ -69,7 +74,7 @@ class Meeting:
 
     host: str = "127.0.0.1"
     port: int = 0
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     elsewhere: int = 0
     patience: float = PATIENCE
 
@@ -146,19 +151,31 @@ class TpLeader(DeviceWorker):
         devices: torch's names of the devices of this host, rank 0's first.
         threads: CPU threads of each rank; 0 shares a host's cores among its ranks on CPUs.
         memory: bytes of each device that its models may have together; ``None`` for what is free.
+        recovery: seconds that a request waits for a new group to serve its model.
+        load_seconds: how long a load may read nothing before the group is ended.
         meeting: where the ranks find each other.
+        label: what tells it from another group with ranks on the same devices, if there can be one.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a worker takes, and where its ranks meet
         self,
         devices: Sequence[str],
         *,
         threads: int = 0,
         memory: int | None = None,
+        recovery: float = RECOVERY_SECONDS,
+        load_seconds: float = LOAD_SECONDS,
         meeting: Meeting | None = None,
+        label: str = "",
     ) -> None:
-        super().__init__("+".join(devices), threads=threads or _threads(devices), memory=memory)
-        self.name = f"tp-leader:{self.device}"
+        super().__init__(
+            group_of(tuple(devices)),
+            threads=threads or _threads(devices),
+            memory=memory,
+            recovery=recovery,
+            load_seconds=load_seconds,
+        )
+        self.name = f"tp-leader:{self.device}{label and '/'}{label}"
         self._devices = tuple(devices)
         self._meeting = meeting or Meeting()
 
@@ -183,7 +200,9 @@ class TpFollower(Actor):
     ) -> None:
         self.name = f"tp-follower:{device}"
         self._command = _command(
-            _Place(rank, ranks, device, own, threads, meeting.patience), meeting.host, meeting.port
+            _Place(rank, ranks, device, own, threads or hosts.usable_threads(), meeting.patience),
+            meeting.host,
+            meeting.port,
         )
         self._meeting = meeting
         self.pid: int | None = None
@@ -202,7 +221,14 @@ class TpFollower(Actor):
         finally:
             self.pid = None
             await child.stop(STOP_SECONDS)
-        raise RankDiedError(f"the process of {self.name} {exit_}")
+        raise RankDiedError(f"the process of {self.name} {_reason(exit_)}")
+
+
+def _reason(exit_: Exit) -> str:
+    """What became of a rank that another host leads."""
+    if exit_.signal is None and exit_.code == _ALONE:
+        return "did not find the first rank, or is not let in by it"
+    return "lost the other ranks" if exit_.signal is None and exit_.code == _GONE else str(exit_)
 
 
 @frozen
@@ -261,6 +287,6 @@ def _listen(meeting: Meeting) -> socket.socket:
 
 
 def _threads(devices: Sequence[str]) -> int:
-    """Ranks on CPUs share the cores; one on a GPU needs what torch thinks right."""
+    """At most: ranks on CPUs share what this host may use of its cores; one on a GPU uses what torch thinks right."""
     cpus = sum(device.partition(":")[0] == "cpu" for device in devices)
-    return max(1, (os.cpu_count() or 1) // cpus) if cpus > 1 else 0
+    return max(1, hosts.usable_threads() // max(1, cpus))

@@ -1,8 +1,9 @@
 """What no single field can know: names that point at each other, and sockets that get in each other's way."""
 
+import ipaddress
 from collections.abc import Iterable, Iterator
-from itertools import combinations
-from typing import TypeAlias
+from itertools import chain, combinations
+from typing import Final, TypeAlias
 
 from config.problems import Finding, Path, show
 from config.structure import suggestion
@@ -10,6 +11,8 @@ from config.topology import Listener, Neuron, Topology
 from config.validators import SLUG_HINT, is_slug
 
 Findings: TypeAlias = Iterator[Finding]
+
+_INTERCONNECT_HINT: Final = 'the one address of this host that the others reach it by, such as "10.0.0.5:13132"'
 
 
 def check(topology: Topology) -> Findings:
@@ -22,6 +25,7 @@ def check(topology: Topology) -> Findings:
     yield from _hosts(topology)
     yield from _endpoints(topology)
     yield from _listeners(topology)
+    yield from _interconnects(topology)
     yield from _devices(topology)
 
 
@@ -139,7 +143,7 @@ def _is_local_endpoint(neuron: Neuron) -> bool:
 
 
 def _listeners(topology: Topology) -> Findings:
-    for first, second in combinations(topology.listeners(), 2):
+    for first, second in combinations(chain(topology.listeners(), _meetings(topology)), 2):
         if first.host == second.host and first.address.clashes_with(second.address):
             yield _clash(first, second)
 
@@ -150,11 +154,48 @@ def _clash(first: Listener, second: Listener) -> Finding:
     return Finding(second.path, message, "give each its own port", (first.path, second.path))
 
 
+def _meetings(topology: Topology) -> Iterator[Listener]:
+    """Where ranks of other hosts meet those of each neuron; no client ever connects there."""
+    for index, neuron in enumerate(topology.neurons):
+        if neuron.interconnect is not None:
+            yield Listener(("neurons", index, "interconnect"), neuron.host, neuron.interconnect)
+
+
+def _interconnects(topology: Topology) -> Findings:
+    usable: list[Listener] = []
+    for each in _meetings(topology):
+        if (problem := _no_interconnect(each)) is not None:
+            yield Finding(each.path, f"{show(str(each.address))} {problem}", _INTERCONNECT_HINT)
+        else:
+            usable.append(each)
+    yield from _apart(usable)
+
+
+def _no_interconnect(listener: Listener) -> str | None:
+    """Why ranks cannot meet there, half a sentence. Not a name: what that resolves to may be any interface."""
+    try:
+        ipaddress.ip_address(listener.address.host)
+    except ValueError:
+        return "is not an IP address"
+    return "stands for every interface of the host" if listener.address.is_wildcard else None
+
+
+def _apart(usable: list[Listener]) -> Findings:
+    """Addresses that are fine by themselves, and that other ranks cannot reach or come from."""
+    for each in usable:
+        if (":" in each.address.host) != (":" in usable[0].address.host):
+            message = f"{show(str(each.address))} cannot reach {show(str(usable[0].address))}"
+            yield Finding(each.path, message, "give all of them IPv4 addresses, or all of them IPv6", (usable[0].path,))
+        if each.address.is_loopback and any(other.host != each.host for other in usable):
+            message = f"{show(str(each.address))} does not reach {show(each.host)} from other hosts"
+            yield Finding(each.path, message, _INTERCONNECT_HINT)
+
+
 def _devices(topology: Topology) -> Findings:
     for (_, first), (index, second) in combinations(enumerate(topology.neurons), 2):
         if first.host != second.host:
             continue
         for at, device in enumerate(second.devices or ()):
-            if device != "cpu" and device in (first.devices or ()):
+            if device.partition(":")[0] != "cpu" and device in (first.devices or ()):
                 message = f"{show(device)} already belongs to {show(first.name)} on the same host"
                 yield Finding(("neurons", index, "devices", at), message, "give each device to one neuron")

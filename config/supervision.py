@@ -35,10 +35,12 @@ class DeviceWorkerSection:
     Attributes:
         restart: Its restart policy.
         recovery: Seconds a request in progress waits, after its worker's death, until its model serves again.
+        load_stall: Seconds a load may read nothing, before its worker is replaced and the load has failed.
     """
 
     restart: RestartPolicy = RestartPolicy()
     recovery: Duration = field(default=Duration(600.0), validator=[v.positive("10m"), v.finite])
+    load_stall: Duration = field(default=Duration(300.0), validator=[v.positive("5m"), v.finite])
 
 
 @frozen

@@ -150,7 +150,8 @@ class Neuron:
         listen: Where it serves.
         tls: The certificate it shows; None: plain HTTP.
         endpoint: The URL everyone else reaches it at, without a slash at the end.
-        devices: The devices it uses ("cuda:0", "cpu"); None: all it discovers.
+        devices: The devices it uses ("cuda:0", "cpu"); None: all it discovers. "cpu:0" and the like are further workers
+            on the CPU, which share its memory.
         memory: Bytes of each device that its models may have together; None: all that is free when they are loaded.
         preload: Ids of the models it loads at start.
         registry: The URL of what the source "helexa" means beyond the bundled model: a server that speaks the API of

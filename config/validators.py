@@ -21,7 +21,7 @@ Validator: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SLUG_PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:@+-]*")
 _ENVIRONMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_DEVICE: Final = re.compile(r"cpu|cuda:(0|[1-9][0-9]{0,2})")
+_DEVICE: Final = re.compile(r"cpu|(cpu|cuda):(0|[1-9][0-9]{0,2})")
 _KEY_HASH: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _LONGEST_SLUG: Final = 200
 
@@ -61,7 +61,9 @@ slug: Final = _matching(
     SLUG_HINT,
 )
 device: Final = _matching(
-    lambda text: _DEVICE.fullmatch(text) is not None, "a device", '"cpu", or "cuda:" and a number, such as "cuda:0"'
+    lambda text: _DEVICE.fullmatch(text) is not None,
+    "a device",
+    '"cpu", or "cuda:" and a number, such as "cuda:0"; "cpu:0" is a further worker on the CPU',
 )
 path: Final = _matching(
     lambda text: bool(text.strip()) and text.isprintable(), "a path", 'such as "/etc/helexa/server.pem"'

@@ -1,5 +1,8 @@
-"""Checkpoints that tests of several packages load; each process of the test run makes its own, once."""
+"""How the tests are run, and checkpoints that several packages load; each process of the run makes its own, once."""
 
+import os
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,21 @@ from hypothesis import settings
 
 settings.register_profile("helexa", deadline=None)  # the machine is busy with the other half of the tests
 settings.load_profile("helexa")
+
+# A run starts some hundred processes of helexa's: where no bytecode is written, each of them compiles all of it anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# What a shell runs in the background begins with interrupts ignored: tests that press Ctrl-C would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have fleets run first, processes next: files that take a minute would keep one core waiting at the end."""
+    items.sort(key=lambda item: _RANKS.get(item.path.parent.name, len(_RANKS)))
+
+
+_RANKS = {"e2e": 0, "actors": 1}
 
 
 @pytest.fixture(scope="session")

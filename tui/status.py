@@ -81,11 +81,14 @@ def render_held(rows: Iterable[dict[str, Any]]) -> RenderableType:
 
 def _doing(row: dict[str, Any]) -> str:
     progress = row["progress"] or {}
-    return f"fetching, {fetched(progress)}" if progress.get("phase") == "downloading" else str(row["status"])
+    if progress.get("phase") == "downloading":
+        return f"fetching, {come(progress)}"
+    status = str(row["status"])
+    return f"{status}, {come(progress)}" if progress.get("total") else status
 
 
-def fetched(progress: dict[str, Any]) -> str:
-    """How far a download has come, e.g. ``45 % of 15.3 GiB, 2m left``; from a report's ``progress``."""
+def come(progress: dict[str, Any]) -> str:
+    """How far a download or a load has come, e.g. ``45 % of 15.3 GiB, 2m left``; from a report's ``progress``."""
     done, total, left = progress["done"], progress["total"], progress["seconds_left"]
     part = f"{100 * done // total} % of {total / 2**30:.1f} GiB" if total else "nothing yet"
     return part if left is None else f"{part}, {format_duration(Duration(float(round(left))))} left"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tui.status import fetched
+from tui.status import come
 
 
 class Progress:
@@ -17,7 +17,7 @@ class Progress:
     def __init__(self, model: str, say: Callable[[str], None]) -> None:
         self._models = {model}
         self._say = say
-        self._said: set[tuple[str, str, str, int]] = set()
+        self._said: set[tuple[str, ...]] = set()
 
     def hear(self, event: dict[str, Any]) -> None:
         """Take an event as ``/fleet/events`` sends it."""
@@ -36,7 +36,7 @@ class Progress:
             self._models |= set(data.get("evicts") or ())
         line = _progress(data) if kind == "model.progress" else _sentence(kind, data)
         # The neuron's own report of a load comes after cortex's, and says less. Of progress, each tenth is news.
-        key = (kind, str(data.get("node")), str(data.get("model")), _tenths(data))
+        key = (kind, *(str(data.get(name)) for name in ("node", "model", "phase")), str(_tenths(data)))
         if line is not None and key not in self._said:
             self._said.add(key)
             self._say(line)
@@ -47,9 +47,10 @@ def _tenths(data: dict[str, Any]) -> int:
 
 
 def _progress(data: dict[str, Any]) -> str | None:
-    if data.get("phase") != "downloading":
+    verb = {"downloading": "fetching", "loading": "loading"}.get(str(data.get("phase")))
+    if verb is None or (verb == "loading" and not data.get("total")):
         return None
-    return f"{data.get('node')}: fetching {data.get('model')}: {fetched(data)}"
+    return f"{data.get('node')}: {verb} {data.get('model')}: {come(data)}"
 
 
 def _sentence(kind: str, data: dict[str, Any]) -> str | None:

@@ -7,16 +7,17 @@ splits what their files have; see ``loading``.
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from attrs import define
+from torch import Tensor
 
 from helexa.engine import files
 from helexa.engine.headers import FileError, Place
 from helexa.engine.native import is_native
-from helexa.engine.reading import WeightReader
 
 _FAMILY: Final = ("llama", "mistral", "qwen2", "qwen3")
 """``model_type`` of those whose tensors are called in files as in transformers."""
@@ -170,19 +171,32 @@ def _check(module: Any, places: Mapping[str, Place]) -> None:
             raise FileError(f"its files have '{name}' as {place.dtype}, which is no dtype of weights that are run here")
 
 
-def filler(module: Any, reader: WeightReader) -> Callable[[torch.nn.Module], None]:
-    """What reads the weights of a part of ``module`` to the device of ``reader``; for ``NativeNetwork``."""
+def filler(
+    module: Any, take: Callable[[str], Tensor], remake: Callable[[Any], None] | None = None
+) -> Callable[[torch.nn.Module], None]:
+    """What reads the weights of a part of ``module``; for ``NativeNetwork``.
+
+    Args:
+        module: the ``…ForCausalLM``, its weights on the device ``meta``.
+        take: a weight by its name, each asked for once.
+        remake: gives the rotary embedding what it computes from its configuration; ``None`` does it as transformers.
+    """
     names = {id(parameter): name for name, parameter in module.named_parameters()}
 
     def fill(part: torch.nn.Module) -> None:
-        if part is module.model.rotary_emb:  # has no weights, and what it computes from its configuration is not there
-            vars(part).update(vars(type(part)(module.config)))
+        if part is module.model.rotary_emb:  # has no weights, and what it computes is not there
+            (remake or partial(remake_rotary, config=module.config))(part)
         for owner in part.modules():
             for key, parameter in list(owner.named_parameters(recurse=False)):
                 if parameter.is_meta:
-                    weight = reader.take(names[id(parameter)])
+                    weight = take(names[id(parameter)])
                     setattr(owner, key, torch.nn.Parameter(weight, requires_grad=False))
         if part is module.model.embed_tokens and module.config.tie_word_embeddings:
             module.lm_head.weight = module.model.embed_tokens.weight
 
     return fill
+
+
+def remake_rotary(part: Any, config: Any) -> None:
+    """Give a rotary embedding, made without memory, what it computes from its configuration."""
+    vars(part).update(vars(type(part)(config)))

@@ -6,7 +6,7 @@ from threading import Thread
 from time import monotonic
 
 import structlog
-from attrs import define, evolve
+from attrs import define, evolve, frozen
 from torch import Tensor
 
 from helexa.engine import mishaps
@@ -26,16 +26,33 @@ _GOOD_STEPS, _MOST_GOOD_STEPS = 16, 1024
 """After so many since one that was too large, steps may be twice as large again; each that is doubles the number."""
 
 
+@frozen
+class Pace:
+    """How large the step under way, or the last one, is, and what those before it were; as in ``Heartbeat``."""
+
+    tokens: int = 0
+    longest: float = 0.0
+    largest: int = 0
+
+
 @define(eq=False)
 class _Steps:
-    """What steps have taken and brought so far. Written by the thread that steps, read by another."""
+    """What steps have taken and brought so far. Written by the thread that steps, read by another.
 
+    ``planned`` are the tokens of the step under way, or the last one.
+    """
+
+    longest: float
+    largest: int = 0
+    planned: int = 0
     count: int = 0
     seconds: float = 0.0
     tokens: int = 0
     picked: int = 0
 
     def add(self, seconds: float, tokens: int, picked: int) -> None:
+        self.longest = max(self.longest, seconds) if self.count else seconds
+        self.largest = max(self.largest, tokens)
         self.count += 1
         self.seconds += seconds
         self.tokens += tokens
@@ -81,7 +98,7 @@ class Engine:
         self._compiling: dict[str, _Compiling] = {}
         self._live: dict[int, Sequence] = {}
         self._numbers = count(1)
-        self._steps = _Steps()
+        self._steps = _Steps(model.parts.get("warm up", 0.0))
         self._begun: set[str] = set()
         self._good_steps, self._trial = 0, _GOOD_STEPS
         self._wake = wake
@@ -124,6 +141,12 @@ class Engine:
             steps.tokens,
             steps.picked,
         )
+
+    @property
+    def pace(self) -> Pace:
+        """How long the step under way may reasonably take. May be asked from another thread."""
+        steps = self._steps
+        return Pace(steps.planned, steps.longest, steps.largest)
 
     def check_integrity(self) -> None:
         """Compare the books of the KV cache.
@@ -222,6 +245,7 @@ class Engine:
         plan = self._scheduler.schedule()
         if plan is None:
             return [], ends
+        self._steps.planned = plan.tokens
         self._tell_begun(plan)
         logits = self._forward(plan)
         if isinstance(logits, str):  # here, where nothing of the failed step is held on to any more

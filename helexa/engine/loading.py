@@ -22,9 +22,10 @@ from helexa.engine.packing import module_bytes, pack_in_place
 from helexa.engine.plan import Chunk, StepPlan
 from helexa.engine.quant import Quant, QuantError
 from helexa.engine.quant_gguf_model import GgufModel, open_model
-from helexa.engine.reading import WeightReader
+from helexa.engine.reading import Told, WeightReader
 from helexa.engine.runner import PagedRunner, Runner, make_network
 from helexa.engine.stateful import StatefulRunner
+from helexa.engine.threads import ThreadGovernor
 from helexa.engine.timing import Parts
 from helexa.gguf import GgufError
 from helexa.gguf_tokenizer import tokenizer_directory
@@ -115,6 +116,7 @@ def load_model(  # noqa: PLR0913 - the first two say what and where, all others 
     quant: Quant | None = None,
     *,
     ranks: Ranks | None = None,
+    told: Told | None = None,
 ) -> LoadedModel:
     """Load a causal language model onto ``device``.
 
@@ -129,13 +131,16 @@ def load_model(  # noqa: PLR0913 - the first two say what and where, all others 
         memory: bytes that its weights and its KV cache may have together; ``None`` for what the device has left.
         quant: what its linear layers are reduced to; ``None`` for what its files have.
         ranks: those that share it, if it is spread over several processes; each calls this.
+        told: how many bytes of its weights have been read so far, and how many there are; from any thread, some hundred
+            times a second. The same number again means that what was read is being arranged. Of a model that
+            transformers reads it is told nothing.
 
     Raises:
         LoadError: whatever went wrong, in one sentence.
     """
     start = perf_counter()
     try:
-        model = _load(path, _Asked(torch.device(device), running, memory, quant, ranks), Parts())
+        model = _load(path, _Asked(torch.device(device), running, memory, quant, ranks, told), Parts())
     except LoadError:
         raise
     except (FileError, GgufError, QuantError) as error:  # these are sentences
@@ -154,6 +159,7 @@ class _Asked:
     memory: int | None
     quant: Quant | None
     ranks: Ranks | None
+    told: Told | None = None
 
     def network(self, module: Any, fill: Callable[[torch.nn.Module], None]) -> NativeNetwork:
         """A model of the family whose weights are still to be read, or this process's share of it."""
@@ -196,13 +202,28 @@ def _put(found: Opened | GgufModel, asked: _Asked, parts: Parts) -> _Placed:
     if isinstance(found, GgufModel):
         if not is_native(found.module):
             raise LoadError("it is a GGUF file of a model that is not quite of the families that are run from such")
-        return _native(found.module, asked.network(found.module, found.fill))
+        return _native(found.module, asked.network(found.module, _telling(found, asked.told)))
     if found.places is None:
         return _general(found.module, asked)
-    with WeightReader(found.places, asked.device, found.dtype) as reader:
-        network = asked.network(found.module, filler(found.module, reader))
+    with WeightReader(found.places, asked.device, found.dtype, told=asked.told) as reader:
+        network = asked.network(found.module, filler(found.module, reader.take))
     parts.move(reader.seconds, "arrange", "read")
     return _native(found.module, network)
+
+
+def _telling(found: GgufModel, told: Told | None) -> Callable[[torch.nn.Module], None]:
+    """What reads a part, and tells of it by its share of all weights: a mapped file does not show what was read."""
+    if told is None:
+        return found.fill
+    whole, done = sum(each.numel() for each in found.module.parameters()), 0
+
+    def fill(part: torch.nn.Module) -> None:
+        nonlocal done
+        done += sum(each.numel() for each in part.parameters() if each.is_meta)
+        found.fill(part)
+        told(found.nbytes * done // whole, found.nbytes)
+
+    return fill
 
 
 def _native(module: Any, network: NativeNetwork) -> _Placed:
@@ -255,8 +276,14 @@ def _per_token(module: Any, network: Network | None) -> int:
 
 def _warm_up(runner: Runner) -> None:
     """A prefill and a decode, in a block whose content nobody will look up."""
-    for start, ids in ((0, (0, 0)), (2, (0,))):
-        runner.forward(StepPlan((Chunk(-1, ids, start, [0], due=True),)))
+    threads = torch.get_num_threads()
+    governor = ThreadGovernor(threads, torch.set_num_threads)
+    try:
+        for start, ids in ((0, (0, 0)), (2, (0,))):
+            with governor.step():
+                runner.forward(StepPlan((Chunk(-1, ids, start, [0], due=True),)))
+    finally:
+        torch.set_num_threads(threads)  # the governor of later steps thinks that it alone has the say
     runner.forget(-1)
 
 

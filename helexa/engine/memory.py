@@ -10,6 +10,8 @@ BLOCK_SIZE = 16
 """Tokens per block. Smaller wastes less of a sequence's last block, larger makes shorter tables."""
 FLASH_BLOCK_SIZE = 256
 """Where FlashAttention reads the blocks: its second version, which torch has built in, takes multiples of this only."""
+SHORTEST_CONTEXT = 4096
+"""Tokens; a model with a KV cache for less is hardly worth serving."""
 
 
 def block_size(device: str) -> int:
@@ -30,9 +32,13 @@ def context_length(config: Any) -> int:
 def layers_of(config: Any) -> list[LayerShape]:
     """What a configuration of transformers says of keys and values.
 
-    Recurrent layers keep less, and are counted like the others.
+    Recurrent layers keep less, and are counted like the others. Latent attention (DeepSeek-V2, section 2.1) is run as
+    if it were plain: every head's key and value are kept, not what they are computed from.
     """
     text = config.get_text_config()
+    if getattr(text, "kv_lora_rank", None):
+        latent = LayerShape(text.num_attention_heads, text.qk_nope_head_dim + text.qk_rope_head_dim, text.v_head_dim)
+        return [latent] * text.num_hidden_layers
     queries = getattr(text, "num_attention_heads", None) or 1
     heads = getattr(text, "num_key_value_heads", None) or queries
     width = getattr(text, "head_dim", None) or text.hidden_size // queries

@@ -97,6 +97,8 @@ class NativeNetwork:
         head = of_head(asked_of(module.lm_head, quant=quant))
         self._head = make_linear(module.lm_head.weight, module.lm_head.bias, head)
         self.vocabulary = int(module.lm_head.weight.shape[0])
+        if module.lm_head.weight is not body.embed_tokens.weight:
+            _free(module.lm_head)  # a module refers to itself: it stays until Python's collector looks, by chance
         self.layers = [LayerShape(self._kv_heads, self._width, self._width)] * len(self._layers)
         self.nbytes = self._outer_bytes() + sum(layer.nbytes for layer in self._layers)
 

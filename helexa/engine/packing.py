@@ -11,6 +11,7 @@ from helexa.engine.quant import Quant, QuantError, held_as, of_head
 from helexa.engine.quant_fp8 import Fp8
 from helexa.engine.quant_int4 import Int4
 from helexa.engine.quant_int8 import Int8
+from helexa.engine.quant_vnni import Int8Vnni, can_multiply
 
 _WIDTH: Final[dict[Quant, int]] = {"bf16": 16, "int8": 8, "fp8": 8, "int4": 4}
 """Bits of a weight."""
@@ -94,7 +95,7 @@ def make_linear(weight: Tensor, bias: Tensor | None = None, quant: Quant | None 
     bias = None if bias is None else bias.detach()
     match held_as(quant, *weight.shape):
         case "int8":
-            return Int8.of(weight, bias)
+            return Int8Vnni(weight, bias) if can_multiply(weight) else Int8.of(weight, bias)
         case "int4":
             return Int4.of(weight, bias)
         case "fp8":

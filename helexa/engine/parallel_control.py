@@ -32,6 +32,11 @@ GONE: Final = 3
 """Exit code: another rank is gone, and so this one is of no use."""
 WEDGED: Final = 4
 """Exit code: another rank did not take part in a collective for too long."""
+ALONE: Final = 6
+"""Exit code: the ranks did not come together."""
+_PROBES = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+"""A peer that has lost its power is noticed within a minute. By itself Linux asks after two hours for the first time:
+so long a rank would keep a device's memory for a first rank that is gone."""
 
 F = TypeVar("F", bound=RankFrame)
 _log = structlog.get_logger()
@@ -251,5 +256,6 @@ def _limit_sends(sock: socket.socket, seconds: float) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
     if sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # a host that has lost its power closes nothing
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _PROBES:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)

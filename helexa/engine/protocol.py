@@ -16,7 +16,7 @@ from cattrs.strategies import configure_tagged_union
 from helexa.engine.quant import Quant
 from helexa.wire.sampling import SamplingParams
 
-VERSION = 4
+VERSION = 5
 MAX_FRAME_BYTES = 64 * 2**20
 _LENGTH = struct.Struct(">I")
 
@@ -103,6 +103,22 @@ class Abort:
 
     request: str
     index: int | None = None
+
+
+@frozen
+class Loading:
+    """Worker to neuron: how far a load is.
+
+    The first one says that it has begun: if the process does not live through it, the model may be why.
+
+    Attributes:
+        done: bytes of its files that have been read.
+        total: bytes in all; 0 while nobody knows.
+    """
+
+    model: str
+    done: int = 0
+    total: int = 0
 
 
 @frozen
@@ -253,18 +269,30 @@ class ModelLoad:
 class Heartbeat:
     """Worker to neuron, every second, from a thread of its own.
 
-    ``stalled_seconds`` is how long the current step or load has been running: 0 when idle. A process whose heart beats
-    and whose step never ends is wedged, and only its parent can end that.
+    A process whose heart beats and whose step never ends is wedged, and only its parent can end that.
+
+    Attributes:
+        step: steps so far, of all models.
+        stalled_seconds: how long the current step has been running, or, of a load, since it last came further; 0 when
+            idle.
+        loading: it loads a model.
+        tokens: what the current step, or the last one, computes.
+        longest: seconds of the longest step of the same model so far; before there is one, of the steps that it was
+            tried out with when it was loaded.
+        largest: tokens of the largest one; 0 before there is one.
     """
 
     step: int
     stalled_seconds: float
     loading: bool
     models: list[ModelLoad]
+    tokens: int = 0
+    longest: float = 0.0
+    largest: int = 0
 
 
 Command = Load | Unload | Submit | Abort
-Report = Hello | Loaded | LoadFailed | Unloaded | Began | Tokens | Finished | Failed | Dying | Heartbeat
+Report = Hello | Loading | Loaded | LoadFailed | Unloaded | Began | Tokens | Finished | Failed | Dying | Heartbeat
 Frame = Command | Report
 
 

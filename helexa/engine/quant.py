@@ -21,6 +21,8 @@ GROUP: Final = 32
 """Weights of a row that share a scale and a zero point in ``int4``: 5 bits per weight with those."""
 _INT8_INPUTS: Final = 32
 """A multiple of the 16 columns that torch's kernel for CPUs reads at a time: of others it reads beyond the end."""
+_INT8_ROW: Final = 8
+"""Bytes of a row's scale and its sum, where a processor needs both; others need two."""
 _INT4_OUTPUTS: Final = 16
 _FP8_STEP: Final = 16
 _MATRIX: Final = 2
@@ -76,7 +78,7 @@ def linear_bytes(quant: Quant | None, outputs: int, inputs: int, element: int = 
     weights = outputs * inputs
     sizes = {
         "bf16": weights * element,
-        "int8": weights + outputs * 2,
+        "int8": weights + outputs * _INT8_ROW,
         "int4": weights // 2 + weights // GROUP * 4,
         "fp8": weights + outputs * 4,
     }

@@ -15,6 +15,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from helexa.engine.checkpoints import filler, remake_rotary
 from helexa.engine.quant import NEAREST, Quant, gguf_bytes
 from helexa.engine.quant_gguf import open_file, read
 from helexa.gguf import GgufError, Header, TensorInfo, read_header
@@ -77,7 +78,7 @@ def open_model(path: Path, quant: Quant | None = None) -> GgufModel:
     wanted = {name: gguf_name(name) for name, _ in module.named_parameters()}
     _check(header, module, wanted)
     held = frozenset([quant]) if quant else frozenset(_tag(header, module))
-    return GgufModel(module, _Filler(header, open_file(path), module).fill, held, gguf_bytes(header, quant))
+    return GgufModel(module, _filler(header, open_file(path), module), held, gguf_bytes(header, quant))
 
 
 def _tag(header: Header, module: torch.nn.Module) -> Iterator[Quant]:
@@ -103,45 +104,24 @@ def _stored(header: Header, name: str) -> TensorInfo:
     return found or header.tensors[gguf_name("model.embed_tokens.weight")]
 
 
-@frozen(eq=False)
-class _Filler:
-    """Reads the weights of parts of a module.
+def _filler(header: Header, data: Tensor, module: Any) -> Callable[[torch.nn.Module], None]:
+    """What reads the weights of parts of a module from the file ``data``."""
 
-    Attributes:
-        header: what the file says.
-        data: the file.
-        module: all of it.
-    """
+    def take(name: str) -> Tensor:
+        info = header.tensors[gguf_name(name)]
+        weight = read(data, info)
+        if header.architecture == "llama" and (turned := _TURNED.fullmatch(info.name)):
+            config = module.config
+            return _in_halves(weight, config.num_attention_heads if turned[1] == "q" else config.num_key_value_heads)
+        return weight
 
-    header: Header
-    data: Tensor
-    module: Any
+    def remake(part: Any) -> None:
+        """Some Llamas have their frequencies divided by numbers in the file."""
+        remake_rotary(part, module.config)
+        if (factors := header.tensors.get(_FREQUENCIES)) is not None:
+            part.inv_freq = part.inv_freq / read(data, factors, torch.float32)
 
-    def fill(self, part: torch.nn.Module) -> None:
-        """See ``GgufModel``."""
-        if part is self.module.model.rotary_emb:
-            self._fill_rotary(part)
-        names = {id(parameter): name for name, parameter in self.module.named_parameters()}
-        for owner in part.modules():
-            for key, parameter in list(owner.named_parameters(recurse=False)):
-                if parameter.is_meta:
-                    setattr(owner, key, self._parameter(names[id(parameter)]))
-        if part is self.module.model.embed_tokens and self.module.config.tie_word_embeddings:
-            self.module.lm_head.weight = self.module.model.embed_tokens.weight
-
-    def _parameter(self, name: str) -> torch.nn.Parameter:
-        info = self.header.tensors[gguf_name(name)]
-        weight = read(self.data, info)
-        if self.header.architecture == "llama" and (turned := _TURNED.fullmatch(info.name)):
-            config = self.module.config
-            weight = _in_halves(weight, config.num_attention_heads if turned[1] == "q" else config.num_key_value_heads)
-        return torch.nn.Parameter(weight, requires_grad=False)
-
-    def _fill_rotary(self, part: Any) -> None:
-        """It has no weights; some Llamas have their frequencies divided by numbers in the file."""
-        vars(part).update(vars(type(part)(self.module.config)))
-        if (factors := self.header.tensors.get(_FREQUENCIES)) is not None:
-            part.inv_freq = part.inv_freq / read(self.data, factors, torch.float32)
+    return filler(module, take, remake)
 
 
 def _in_halves(rows: Tensor, heads: int) -> Tensor:

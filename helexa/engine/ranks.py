@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import threading
+from functools import partial
 from typing import NoReturn
 
 import torch
@@ -18,9 +19,9 @@ from attrs import evolve, frozen
 from torch import Tensor
 
 from helexa import lifeline, logs
-from helexa.engine import environment, parallel_group
-from helexa.engine.loading import LoadedModel, LoadError
-from helexa.engine.parallel_control import Gate, JoinError, Lead, Member, Peer, leave
+from helexa.engine import environment, parallel_group, threads
+from helexa.engine.loading import LoadedModel, LoadError, load_model
+from helexa.engine.parallel_control import ALONE, Gate, JoinError, Lead, Member, Peer, leave
 from helexa.engine.parallel_frames import Drop, LoadShard, RankFrame, RankProtocolError, Step
 from helexa.engine.parallel_group import Collectives
 from helexa.engine.parallel_loading import ShardLoading, load_shard
@@ -71,7 +72,8 @@ class LeadWorker(Worker):
     def _read(self, load: Load, left: int | None) -> LoadedModel:
         order = LoadShard(load.model, load.path, self._budget.running, left, load.quant)
         self._lead.tell(order)
-        model = load_shard(order, self._device, ShardLoading(self._lead, self._collectives))
+        loading = ShardLoading(self._lead, self._collectives)
+        model = load_shard(order, self._device, loading, partial(load_model, told=self._tell))
         return evolve(model, runner=LeadRunner(load.model, model.runner, self._lead))
 
     def _forget(self, model: str) -> None:
@@ -185,12 +187,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--meet", default="", help="rank 0's address:port, for the others")
     parser.add_argument("--fd", type=int, default=-1, help="inherited socket to the neuron, for rank 0")
     parser.add_argument("--listen-fd", type=int, default=-1, help="inherited socket to listen on, for rank 0")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to torch")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads at most; 0 leaves the choice to torch")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds to wait for another rank in a step")
     return parser.parse_args()
 
 
-def _prepare(threads: int) -> None:
+def _prepare(most: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the root's to handle; it reaches us as a closed socket
     lifeline.watch(lambda: None, grace=1.0)
     logs.configure()
@@ -198,8 +200,7 @@ def _prepare(threads: int) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # several processes share one terminal
-    if threads:
-        torch.set_num_threads(threads)
+    threads.limit(most)
 
 
 def main() -> None:
@@ -212,7 +213,9 @@ def main() -> None:
         if arguments.rank:
             _follow(place, arguments.meet)
         _lead(place, arguments.fd, arguments.listen_fd)
-    except (JoinError, RankProtocolError) as error:
+    except JoinError as error:
+        leave(str(error), ALONE)
+    except RankProtocolError as error:
         leave(str(error), 1)
 
 

@@ -17,14 +17,17 @@ import torch
 from attrs import define, field, frozen
 from torch import Tensor
 
+from helexa.engine.arena import Arena
 from helexa.engine.headers import FileError, Place
 
 THREADS: Final = min(16, max(4, os.cpu_count() or 4))
 """More than a processor or two need: a disk, or a server of files, is fast only if it is asked for several things."""
-_PIECE: Final = 8 << 20
+PIECE: Final = 8 << 20
 """Bytes that one thread reads at a time."""
 AHEAD: Final = 64 << 20
 """Bytes that may have been read and not taken yet: what loading needs beyond the weights themselves."""
+Told = Callable[[int, int], None]
+"""Told how many bytes have been read so far, and how many there are; from any thread."""
 _TYPES: Final = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
@@ -34,6 +37,31 @@ class _Started:
 
     tensor: Tensor
     pieces: Sequence[Future[None]]
+
+
+_Copier = Callable[[Tensor, int, int, str], None]
+"""Fills ``[bytes]`` uint8 from an open file, from a byte on; the file's name is for errors."""
+
+
+@define(eq=False)
+class _Count:
+    """Bytes read so far by several threads."""
+
+    total: int
+    told: Told
+    _done: int = 0
+    _changing: threading.Lock = field(factory=threading.Lock)
+
+    def add(self, size: int) -> None:
+        """Tell; outside of the lock, since nobody knows how long that takes, and out of order it does no harm."""
+        with self._changing:
+            self._done += size
+            done = self._done
+        self.told(done, self.total)
+
+
+def _tell_nobody(_done: int, _total: int) -> None:
+    pass
 
 
 @define(eq=False)
@@ -46,6 +74,8 @@ class WeightReader:
         places: every tensor to be read, in the order in which they will be taken.
         device: where to.
         dtype: what they are made.
+        ahead: bytes that may have been read and not taken yet.
+        told: how far it is, after every piece that was read and every tensor that was taken; what it raises ends both.
 
     Attributes:
         seconds: how long whoever takes them has waited for the files.
@@ -55,14 +85,19 @@ class WeightReader:
     device: torch.device
     dtype: torch.dtype
     ahead: int = AHEAD
+    told: Told | None = None
     seconds: float = 0
     _next: deque[str] = field(init=False)
     _started: dict[str, _Started] = field(factory=dict, init=False)
     _held: int = field(default=0, init=False)
     _pool: ThreadPoolExecutor = field(init=False)
     _files: dict[Path, int] = field(factory=dict, init=False)
+    _arena: Arena = field(init=False)
+    _done: _Count = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        total = sum(place.nbytes for place in self.places.values())
+        self._arena, self._done = Arena(total), _Count(total, self.told or _tell_nobody)
         self._next = deque(self.places)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="weights")
 
@@ -74,6 +109,7 @@ class WeightReader:
         for opened in self._files.values():
             os.close(opened)
         self._started.clear()
+        self._arena.close()
 
     def take(self, name: str) -> Tensor:
         """A tensor, on the device; waits for it.
@@ -94,6 +130,7 @@ class WeightReader:
         del self._started[name]
         self._held -= self.places[name].nbytes
         self._read_ahead()
+        self._done.add(0)
         return found.tensor.to(self.dtype)
 
     def _read_ahead(self) -> None:
@@ -102,16 +139,24 @@ class WeightReader:
 
     def _start(self, name: str) -> None:
         place = self.places[name]
-        tensor = torch.empty(place.shape, dtype=_TYPES[place.dtype], device=self.device)
-        flat = tensor.view(-1).view(torch.uint8)
+        flat = self._empty(place.nbytes)
         copy = _copier(self.device)
         opened = self._open(place.file)
         pieces = [
-            self._pool.submit(copy, flat[at : at + _PIECE], opened, place.start + at, place.file.name)
-            for at in range(0, place.nbytes, _PIECE)
+            self._pool.submit(self._copy, copy, flat[at : at + PIECE], opened, place, at)
+            for at in range(0, place.nbytes, PIECE)
         ]
-        self._started[name] = _Started(tensor, pieces)
+        self._started[name] = _Started(flat.view(_TYPES[place.dtype]).view(place.shape), pieces)
         self._held += place.nbytes
+
+    def _empty(self, size: int) -> Tensor:
+        if self.device.type == "cpu":
+            return self._arena.empty(size)
+        return torch.empty(size, dtype=torch.uint8, device=self.device)
+
+    def _copy(self, copy: _Copier, target: Tensor, opened: int, place: Place, at: int) -> None:
+        copy(target, opened, place.start + at, place.file.name)
+        self._done.add(len(target))
 
     def _open(self, file: Path) -> int:
         if file not in self._files:
@@ -122,7 +167,7 @@ class WeightReader:
         return self._files[file]
 
 
-def _copier(device: torch.device) -> Callable[[Tensor, int, int, str], None]:
+def _copier(device: torch.device) -> _Copier:
     return _to_host if device.type == "cpu" else _Staged(device)
 
 
@@ -157,7 +202,7 @@ class _Staged:
     def __call__(self, target: Tensor, opened: int, start: int, name: str) -> None:
         if getattr(_own, "device", None) != self._device:
             _own.device, _own.stream = self._device, torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-            _own.memory = _pinned(_PIECE)
+            _own.memory = _pinned(PIECE)
         staged = _own.memory[: len(target)]
         _to_host(staged, opened, start, name)
         # What is made while models are loaded may be written in that mode alone, and each thread has its own.

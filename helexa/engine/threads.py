@@ -11,12 +11,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter, process_time
 
+import torch
+
 CROWDED = 0.8
 """Below this share of the processor time that its threads could have had, a step was held up by others."""
 SHORTEST = 1e-3
 """Seconds: a shorter step says nothing, since clocks and sleeping threads blur it."""
 FIRST_PAUSE, LAST_PAUSE = 0.5, 30.0
 """Seconds with one thread before all are tried again; doubled each time that it was too early."""
+
+
+def limit(threads: int) -> None:
+    """Have torch use no more threads than this process may have at a time; 0 leaves it as it is.
+
+    torch counts the cores of the host. It does not see that a container may have the processor for a part of the time
+    only: more threads than that are all stopped together, for most of each tenth of a second. And it counts cores, not
+    hardware threads, so that its own number is the better one where it is smaller.
+    """
+    if threads and threads < torch.get_num_threads():
+        torch.set_num_threads(threads)
 
 
 class ThreadGovernor:

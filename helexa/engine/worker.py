@@ -18,8 +18,9 @@ import structlog
 import torch
 
 from helexa import lifeline, logs
-from helexa.engine import environment, mishaps, protocol
-from helexa.engine.core import Engine
+from helexa.engine import environment, mishaps, protocol, threads
+from helexa.engine.core import Engine, Pace
+from helexa.engine.load_progress import LoadProgress
 from helexa.engine.loading import LoadedModel, LoadError, load_model
 from helexa.engine.memory import MIB
 from helexa.engine.protocol import (
@@ -100,7 +101,8 @@ class Worker:
         self._threads = ThreadGovernor(torch.get_num_threads(), torch.set_num_threads)
         self._engines: dict[str, Engine] = {}
         self._step = 0
-        self._loading = False
+        self._stepping: Engine | None = None
+        self._loading: LoadProgress | None = None
         self._busy_since: float | None = None
         self._checked = monotonic()
 
@@ -150,13 +152,13 @@ class Worker:
                     self._link.send(*engine.abort(request, index))
 
     def _load(self, load: Load) -> None:
-        self._busy_since, self._loading = monotonic(), True
+        self._loading = LoadProgress(load.model, self._link.send)
         self._forget(load.model)  # a neuron unloads first; if one does not, its requests still have their ends
         report = self._try(load)
         if isinstance(report, LoadFailed):
             mishaps.collect()  # not where the error is caught: as long as it is there, so is what was being loaded
+        self._loading = None  # first: a load that is told to have ended is not in anybody's way any more
         self._link.send(report)
-        self._busy_since, self._loading = None, False
 
     def _try(self, load: Load) -> Loaded | LoadFailed:
         try:
@@ -173,7 +175,12 @@ class Worker:
 
     def _read(self, load: Load, left: int | None) -> LoadedModel:
         """Load a model; ``left`` are the bytes that it may have."""
-        return load_model(load.path, self._device, self._budget.running, left, load.quant)
+        return load_model(load.path, self._device, self._budget.running, left, load.quant, told=self._tell)
+
+    def _tell(self, done: int, total: int) -> None:
+        """So many bytes of the model under way have been read, of so many. From any thread."""
+        if (loading := self._loading) is not None:
+            loading.told(done, total)
 
     def _announce(self, requests: list[str]) -> None:
         self._link.send(Began(requests))
@@ -204,27 +211,42 @@ class Worker:
         for engine in self._engines.values():
             if engine.has_work:
                 self._step += 1
-                self._busy_since = monotonic()
+                self._stepping, self._busy_since = engine, monotonic()
                 with self._threads.step():
                     deltas, ends = engine.step()
-                self._busy_since = None
+                self._busy_since = self._stepping = None
                 self._link.send(*([protocol.Tokens(self._step, deltas)] if deltas else ()), *ends)
 
     def _beat(self) -> NoReturn:
         pause = threading.Event()
         while True:
-            since = self._busy_since
-            stalled = 0.0 if since is None else monotonic() - since
-            models = [engine.figures(model) for model, engine in list(self._engines.items())]
-            self._link.send(Heartbeat(self._step, stalled, self._loading, models))
+            self._link.send(self._heartbeat())
             pause.wait(HEARTBEAT_SECONDS)
+
+    def _heartbeat(self) -> Heartbeat:
+        """How it goes. From another thread than all the rest: what it looks at changes meanwhile."""
+        since, loading, engine = self._busy_since, self._loading, self._stepping
+        models = [each.figures(model) for model, each in list(self._engines.items())]
+        if loading is not None:
+            return Heartbeat(self._step, loading.stalled(), loading=True, models=models)
+        stalled = 0.0 if since is None else monotonic() - since
+        pace = Pace() if engine is None else engine.pace
+        return Heartbeat(
+            self._step,
+            stalled,
+            loading=False,
+            models=models,
+            tokens=pace.tokens,
+            longest=pace.longest,
+            largest=pace.largest,
+        )
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m helexa.engine.worker", description="Run models on one device.")
     parser.add_argument("--device", required=True, help="torch device, e.g. cpu or cuda:0")
     parser.add_argument("--fd", type=int, required=True, help="inherited socket to the neuron")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to torch")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads at most; 0 leaves the choice to torch")
     return parser.parse_args()
 
 
@@ -238,8 +260,7 @@ def main() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # several processes share one terminal
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    threads.limit(arguments.threads)
     link = Link(socket.socket(fileno=arguments.fd))
     threading.Thread(target=link.read_for_ever, daemon=True, name="reader").start()
     Worker(link, arguments.device).run()

@@ -4,13 +4,16 @@ NVIDIA devices are read through NVML, in this process. A host without one is a v
 memory is the host's.
 """
 
+import math
 import os
 import platform
 import socket
 from collections.abc import Callable, Mapping
+from time import monotonic
 
+import structlog
 import trio
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field, frozen
 
 from helexa.neuron import ailments, bandwidth, gpus, hosts
 from helexa.neuron.ailments import Surroundings
@@ -21,6 +24,47 @@ from helexa.wire.fleet import DeviceHealth, DeviceInfo, Discovery, Processor
 
 LOOK_SECONDS = 2.0
 """Longer than the driver takes to answer unless it hangs."""
+FIRST_RENEWAL, LAST_RENEWAL = 10.0, 600.0
+"""Seconds between two attempts to initialise NVML anew, doubled each time: it may take seconds, and a GPU that is lost
+for good would have it done for ever."""
+_log = structlog.get_logger()
+
+
+@define(eq=False)
+class Renewal:
+    """When NVML is initialised anew, and what came of that. For one thread at a time.
+
+    Attributes:
+        clock: seconds, monotonic.
+        failure: why it does not work since; a sentence.
+    """
+
+    clock: Callable[[], float] = monotonic
+    failure: str | None = None
+    _pause: float = FIRST_RENEWAL
+    _due: float = -math.inf
+
+    def is_due(self) -> bool:
+        """Whether it may be tried, which is as good as done."""
+        if self.clock() < self._due:
+            return False
+        self._due, self._pause = self.clock() + self._pause, min(2 * self._pause, LAST_RENEWAL)
+        return True
+
+    def is_not_needed(self) -> None:
+        """All is well: the next trouble is another one."""
+        self._pause = FIRST_RENEWAL
+
+    def renew(self, nvml: Nvml) -> None:
+        """Try it."""
+        try:
+            nvml.renew()
+        except NvmlError as error:
+            why = ailments.of_driver(error, evolve(hosts.surroundings(), has_gpu=True))
+            self.failure = f"{why}."
+        else:
+            self.failure = None
+        _log.warning("nvml.renewed", error=self.failure)
 
 
 @frozen
@@ -29,13 +73,14 @@ class Host:
 
     Attributes:
         discovery: what ``/discovery`` says.
-        nvml: the initialised library, or ``None`` on a CPU host. Lives as long as the process.
+        nvml: the initialised library, or ``None`` on a CPU host. Initialised anew when a device is in trouble.
         ailing: what keeps GPUs that are there from being used, a sentence each.
     """
 
     discovery: Discovery
     nvml: Nvml | None = None
     ailing: tuple[str, ...] = ()
+    _renewal: Renewal = field(factory=Renewal, eq=False, repr=False)
     _one: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1), eq=False, repr=False)
 
     def health(self) -> tuple[DeviceHealth, ...]:
@@ -45,8 +90,19 @@ class Host:
         """
         if self.nvml is None:
             return (hosts.cpu_health(),)
-        nvml = self.nvml
-        return tuple(gpus.health(nvml, device) for device in self.discovery.devices)
+        looks = self._look_at_each(self.nvml)
+        if not any(look.error for look in looks):
+            self._renewal.is_not_needed()
+        elif self._renewal.is_due():
+            self._renewal.renew(self.nvml)
+            return self._look_at_each(self.nvml)
+        return looks
+
+    def _look_at_each(self, nvml: Nvml) -> tuple[DeviceHealth, ...]:
+        devices = self.discovery.devices
+        if (failure := self._renewal.failure) is not None:
+            return tuple(gpus.sick(device, failure) for device in devices)
+        return tuple(gpus.health(nvml, device) for device in devices)
 
     async def look(self) -> tuple[DeviceHealth, ...]:
         """Every device as it is now, within two seconds also if the driver hangs: each then says so.

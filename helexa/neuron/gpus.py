@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 
 from helexa import hostmemory
 from helexa.neuron import ailments
-from helexa.neuron.nvml import NOT_SUPPORTED, SWITCH, Nvml, NvmlError, maybe
+from helexa.neuron.nvml import GPU_IS_LOST, NOT_SUPPORTED, SWITCH, Nvml, NvmlError, maybe
 from helexa.neuron.visible import VARIABLE, visible
 from helexa.wire.fleet import DeviceHealth, DeviceInfo, DeviceLink
 
@@ -144,14 +144,29 @@ def nvlinks_between(bus_id: str | None, ends: tuple[str, ...], far_ends: tuple[s
 def health(nvml: Nvml, device: DeviceInfo) -> DeviceHealth:
     """A device as it is now. One that is lost has no memory to give away, lest models be placed on it."""
     try:
-        total, used = _memory(nvml, device.index)
+        index = _index_now(nvml, device)
+        total, used = _memory(nvml, index)
     except NvmlError as error:
         return sick(device, f"{device.name} {ailments.of_device(error, device.index)}.")
-    bits = maybe(nvml.throttle, device.index) or 0
+    bits = maybe(nvml.throttle, index) or 0
     return evolve(
-        _sensors(nvml, device.index, DeviceHealth(device.name, total, used)),
+        _sensors(nvml, index, DeviceHealth(device.name, total, used)),
         throttled=tuple(word for bit, word in _THROTTLES.items() if bits & bit),
     )
+
+
+def _index_now(nvml: Nvml, device: DeviceInfo) -> int:
+    """A device's index, which was another one if the library was initialised anew without one of those before it."""
+    there = maybe(nvml.uuid, device.index)
+    if device.uuid in (None, there):
+        return device.index
+    count = nvml.count()
+    found = next((index for index in range(count) if maybe(nvml.uuid, index) == device.uuid), None)
+    if found is not None:
+        return found
+    if there is None and device.index < count:
+        return device.index  # which tells itself what is wrong with it
+    raise NvmlError(GPU_IS_LOST, "GPU is lost")
 
 
 def _sensors(nvml: Nvml, index: int, found: DeviceHealth) -> DeviceHealth:

@@ -61,14 +61,26 @@ def processor(cpuinfo: Path = _CPUINFO, listed: Path = cgroups.LISTED, mounted: 
         mounted: where they are mounted.
     """
     name, flags = described(_text(cpuinfo))
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    allowed = [_allowed(group) for group in cgroups.groups("cpu", listed, mounted)]
     return Processor(
         name or platform.processor() or platform.machine(),
         psutil.cpu_count(logical=False),
-        min([threads, *(each for each in allowed if each is not None)]),
+        usable_threads(listed, mounted),
         flags,
     )
+
+
+def usable_threads(listed: Path = cgroups.LISTED, mounted: Path = cgroups.MOUNTED) -> int:
+    """How many threads of this process can run at a time, as its affinity and its control groups have it.
+
+    Beside `processor`, as the kernel asks every core for its clock to describe them, and that takes its time.
+
+    Args:
+        listed: where the kernel lists the control groups of this process.
+        mounted: where they are mounted.
+    """
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = [_allowed(group) for group in cgroups.groups("cpu", listed, mounted)]
+    return min([threads, *(each for each in allowed if each is not None)])
 
 
 def _allowed(group: Group) -> int | None:

@@ -44,6 +44,12 @@ class NvmlError(Exception):
 class Nvml(Protocol):
     """What helexa asks NVML. Devices go by its index, which follows their slots; every method raises ``NvmlError``."""
 
+    def renew(self) -> None:
+        """Initialise the library anew: it sees neither that a driver was loaded again nor that a GPU came back.
+
+        Devices may have other indices afterwards. If it fails, it may be tried again.
+        """
+
     def driver(self) -> str:
         """Version of the driver, e.g. ``560.35.03``."""
 
@@ -120,7 +126,7 @@ def maybe(read: Callable[_P, _T], *arguments: _P.args, **keywords: _P.kwargs) ->
 
 
 def connect() -> Nvml:
-    """The library of this host, initialised for the life of the process.
+    """The library of this host, initialised.
 
     Raises:
         NvmlError: there is none, or it does not work with this host's driver.
@@ -156,6 +162,10 @@ class _Pynvml:
 
     def _of_two(self, function: str, first: int, second: int, *arguments: Any) -> Any:
         return self._of(function, first, self.ask("nvmlDeviceGetHandleByIndex", second), *arguments)
+
+    def renew(self) -> None:
+        maybe(self.ask, "nvmlShutdown")  # it may not be initialised, if this was tried before
+        self.ask("nvmlInit")
 
     def driver(self) -> str:
         return str(self.ask("nvmlSystemGetDriverVersion"))

@@ -7,6 +7,8 @@ from attrs import frozen
 from config import Quant
 from helexa.engine.protocol import TokenLogprob
 from helexa.wire.fleet import ActorReport, ModelReport
+from helexa.wire.rank_reports import RankReport
+from helexa.wire.ranks import Elsewhere, RankRequest
 from helexa.wire.sampling import SamplingParams
 
 
@@ -72,8 +74,22 @@ class Engines(Protocol):
     def actors(self) -> tuple[ActorReport, ...]:
         """The actors that own the workers."""
 
-    async def load(self, model: str, path: str, device: str | None, quant: Quant | None = None) -> None:
+    async def load(
+        self,
+        model: str,
+        path: str,
+        device: str | None,
+        quant: Quant | None = None,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
         """Load a model and wait until it serves; joins a load already under way.
+
+        Args:
+            model: its id.
+            path: where its files are.
+            device: torch's name of one, or of several that are to share it; ``None`` leaves the choice to the host.
+            quant: what its weights are reduced to.
+            elsewhere: ranks of it that other hosts run.
 
         Raises:
             ApiError: ``upstream_error`` with the reason.
@@ -110,4 +126,28 @@ class Engines(Protocol):
 
         Raises:
             ApiError: the model is unknown, recovering, or its worker is overloaded.
+        """
+
+
+class Ranks(Protocol):
+    """The ranks of this host in groups that other neurons lead. They serve no requests."""
+
+    def reports(self) -> tuple[RankReport, ...]:
+        """Every rank that was asked for and is still wanted."""
+
+    def actors(self) -> tuple[ActorReport, ...]:
+        """The actors that own their processes."""
+
+    async def start(self, request: RankRequest) -> RankReport:
+        """Run a rank, until ``stop``; instead of the one that this group had on the device, if it had one.
+
+        Raises:
+            ApiError: ``device_not_found``; ``device_busy`` while another group has a rank there; ``no_interconnect``.
+        """
+
+    async def stop(self, group: str) -> None:
+        """End all ranks of a group; returns when their memory is free.
+
+        Raises:
+            ApiError: ``rank_not_found``.
         """

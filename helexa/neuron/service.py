@@ -117,7 +117,7 @@ class Service:
             # Before the engine is asked: the model will load also when whoever wants it now does not wait for it.
             self._faces[request.model] = face
         quant = request.quant if request.source or request.quant else self.quant_of(request.model)
-        await self.engines.load(request.model, path, request.device, quant)
+        await self.engines.load(request.model, path, request.device, quant, request.elsewhere)
 
     def _is_here(self, model: str) -> bool:
         """Whether a model is loaded, or about to be, and so keeps the tokenizer that belongs to its weights."""

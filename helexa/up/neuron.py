@@ -7,6 +7,7 @@ import structlog
 import trio
 
 from actors.device_pool import DevicePool
+from actors.rank_pool import RankPool
 from config import Neuron, Quant, Topology
 from helexa.neuron.app import make_app
 from helexa.neuron.build_info import build_version
@@ -40,10 +41,20 @@ async def run_neuron(topology: Topology, neuron: Neuron, ready_fd: int | None) -
         _log.warning("neuron.loopback_only", wanted=str(neuron.listen), reason=f"${topology.cortex.secret_env} not set")
     certificate = None if neuron.tls is None else server_context(neuron.tls, f"neurons.{neuron.name}.tls")
     sock = bind(listen.host, listen.port, f"neurons.{neuron.name}.listen")
+    _check_interconnect(neuron)
     host = await trio.to_thread.run_sync(discover, abandon_on_cancel=True)  # measures, and asks a driver that may hang
     build_version()
-    settings = topology.actors.device_worker
-    pool = DevicePool(_devices(neuron, host), settings.restart, neuron.memory, settings.recovery)
+    settings, groups = topology.actors.device_worker, topology.actors.tp_leader.restart
+    pool = DevicePool(
+        _devices(neuron, host),
+        settings.restart,
+        neuron.memory,
+        settings.recovery,
+        ranks_of=_ranks(topology),
+        group_policy=groups,
+        load_seconds=settings.load_stall,
+    )
+    ranks = RankPool(_devices(neuron, host), neuron.interconnect, groups)
     source_of, quant_of = _catalogue(topology)
     service = Service(pool, source_of, neuron.registry, quant_of)
     drain = Drain()
@@ -52,9 +63,10 @@ async def run_neuron(topology: Topology, neuron: Neuron, ready_fd: int | None) -
         await process.start(watch_signals, stop, process.cancel_scope)
         async with trio.open_nursery() as engines:
             await engines.start(pool.run)
+            await engines.start(ranks.run)
             engines.start_soon(service.preload, neuron.preload)
             async with trio.open_nursery() as serving:
-                await serving.start(serve, make_app(service, host, drain, secret), sock, drain, certificate)
+                await serving.start(serve, make_app(service, host, drain, secret, ranks), sock, drain, certificate)
                 _say_ready(ready_fd)
                 await stop.wait()
                 drain.stopping.set()
@@ -62,8 +74,27 @@ async def run_neuron(topology: Topology, neuron: Neuron, ready_fd: int | None) -
         process.cancel_scope.cancel()
 
 
+def _check_interconnect(neuron: Neuron) -> None:
+    """Find out now, rather than at the first load that needs it, that ranks of other hosts could not come here.
+
+    Raises:
+        PortInUseError: the address is not this host's, or somebody has the port.
+    """
+    if (address := neuron.interconnect) is not None:
+        bind(address.host, address.port, f"neurons.{neuron.name}.interconnect").close()
+
+
 def _devices(neuron: Neuron, host: Host) -> list[str]:
     return list(neuron.devices or [device.name for device in host.discovery.devices])
+
+
+def _ranks(topology: Topology) -> Callable[[str], int]:
+    """How many devices are to share a model that is loaded without any being named."""
+
+    def ranks_of(model: str) -> int:
+        return (entry.tensor_parallel or 1) if (entry := topology.model(model)) else 1
+
+    return ranks_of
 
 
 def _catalogue(topology: Topology) -> tuple[Callable[[str], str | None], Callable[[str], Quant | None]]:

@@ -10,6 +10,7 @@ from cattrs.preconf.orjson import make_converter
 
 from config import Quant
 from helexa.wire.progress import Progress
+from helexa.wire.rank_reports import RankReport
 from helexa.wire.ranks import Elsewhere, Share
 
 ModelStatus = Literal["loaded", "unloaded", "loading", "recovering", "failed"]
@@ -195,7 +196,7 @@ class ModelReport:
         error: why it ``failed``.
         kv: its KV cache, as its worker last told; ``None`` before that.
         steps: its engine's steps, likewise.
-        progress: how far it has come while it is ``loading``.
+        progress: how far it has come while it is ``loading`` or ``recovering``.
     """
 
     id: str
@@ -275,13 +276,14 @@ class DeviceHealth:
 
 @frozen
 class Health:
-    """``GET /health`` of a neuron."""
+    """``GET /health`` of a neuron; ``ranks`` are those that it runs for models of other neurons."""
 
     status: str
     uptime_seconds: float
     devices: tuple[DeviceHealth, ...] = ()
     models: tuple[ModelReport, ...] = ()
     activation: Activation = field(factory=Activation)
+    ranks: tuple[RankReport, ...] = ()
 
 
 @frozen

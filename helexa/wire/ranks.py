@@ -1,6 +1,6 @@
 """A model that several devices share: how the group is named, and what neurons are told of ranks on several hosts."""
 
-from attrs import frozen
+from attrs import field, frozen
 
 _JOINT = "+"
 
@@ -51,7 +51,7 @@ class Elsewhere:
     count: int
     host: str
     port: int
-    token: str
+    token: str = field(repr=False)
 
 
 @frozen
@@ -74,4 +74,4 @@ class RankRequest:
     ranks: int
     host: str
     port: int
-    token: str
+    token: str = field(repr=False)

@@ -6,7 +6,7 @@ import orjson
 import pytest
 import trio
 from fleets import model, neuron, sighting
-from http_parts import Peer, Play, plays, start_script, until, whole
+from http_parts import Peer, Play, live, plays, start_app, start_script, until, whole
 
 from actors import Supervisor
 from actors.control import ControlError, NeuronControl
@@ -15,8 +15,11 @@ from config import RestartPolicy, Topology
 from helexa.cortex.ports import Grant
 from helexa.cortex.routing.policy import LoadFailed, Wanted
 from helexa.cortex.routing.state import NodeUp
+from helexa.web.server import Receive, Scope, Send
 from helexa.wire import errors, fleet
 from helexa.wire.fleet import LoadRequest, ModelReport
+from helexa.wire.rank_reports import RankList, RankReport
+from helexa.wire.ranks import RankRequest
 
 REPORT = ModelReport("m", "loaded", "cpu", 12)
 LOADED = whole(fleet.to_json(REPORT))
@@ -47,7 +50,7 @@ async def test_a_load_is_asked_for_and_reported(nursery: trio.Nursery, control: 
     ((head, body),) = script.requests
     assert head.startswith(b"POST /models/load HTTP/1.1\r\n")
     assert b"authorization: bearer s3cret" in head.lower()
-    assert orjson.loads(body) == {"model": "m", "source": "helexa", "device": "cpu", "quant": None}
+    assert orjson.loads(body) == {"model": "m", "source": "helexa", "device": "cpu", "quant": None, "elsewhere": None}
 
 
 async def test_an_unload_and_a_restart_name_what_they_are_about(nursery: trio.Nursery, control: NeuronControl) -> None:
@@ -58,6 +61,47 @@ async def test_an_unload_and_a_restart_name_what_they_are_about(nursery: trio.Nu
     assert unload.startswith(b"POST /models/unload HTTP/1.1\r\n")
     assert orjson.loads(body) == {"model": "org/m"}
     assert restart.startswith(b"POST /devices/cuda:0/restart HTTP/1.1\r\n")
+
+
+RANK = RankRequest("a/org/m:1", "cpu", 1, 2, "10.0.0.1", 5, "token")
+REPORTED = RankReport("a/org/m:1", "cpu", 1, 2, "running")
+
+
+async def start_neuron(nursery: trio.Nursery, status: int, answer: bytes) -> tuple[str, list[tuple[str, str, bytes]]]:
+    """A served application that always answers the same; its URL, and what it was asked."""
+    asked: list[tuple[str, str, bytes]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await live(receive, send)
+            return
+        asked.append((scope["method"], scope["path"], (await receive())["body"]))
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": answer})
+
+    return f"http://127.0.0.1:{await start_app(nursery, app)}", asked
+
+
+async def test_ranks_are_asked_for_listed_and_ended(nursery: trio.Nursery, control: NeuronControl) -> None:
+    url, asked = await start_neuron(nursery, 200, fleet.to_json(RankList((REPORTED,))))
+    await control.start_rank(url, RANK)
+    assert await control.ranks(url) == (REPORTED,)
+    await control.stop_ranks(url, RANK.group)
+    (method, path, body), *others = asked
+    assert (method, path, fleet.from_json(body, RankRequest)) == ("POST", "/ranks", RANK)
+    assert others == [("GET", "/ranks", b""), ("DELETE", "/ranks/a/org/m:1", b"")]
+
+
+async def test_to_end_ranks_that_are_not_there_is_no_error(nursery: trio.Nursery, control: NeuronControl) -> None:
+    await control.stop_ranks((await start_neuron(nursery, 404, b"{}"))[0], "a/m")
+    with pytest.raises(ControlError, match="it answered with status 500"):
+        await control.stop_ranks((await start_neuron(nursery, 500, b"{}"))[0], "a/m")
+
+
+async def test_ranks_of_what_is_no_neuron(nursery: trio.Nursery, control: NeuronControl) -> None:
+    url, _ = await start_neuron(nursery, 200, b'{"ranks": 7}')
+    with pytest.raises(ControlError, match="it does not answer as a neuron does: not a RankList"):
+        await control.ranks(url)
 
 
 async def test_without_a_secret_none_is_sent(nursery: trio.Nursery) -> None:

@@ -44,7 +44,9 @@ def running(directory: Path) -> Iterator[Running]:
         patch.setattr(vitals, "SILENCE_SECONDS", 5.0)
         patch.setattr(vitals, "STALL_SECONDS", 3.0)
         policy = RestartPolicy(max=100, window=Duration(1), backoff=Duration(0.05))
-        with running_pool(DevicePool(["cpu", "cpu:0"], policy)) as found:
+        pool = DevicePool(["cpu", "cpu:0"], policy)
+        worker_of(pool)._load_seconds = 10.0
+        with running_pool(pool) as found:
             yield found
 
 
@@ -130,6 +132,33 @@ def test_a_device_found_broken_by_a_load_costs_its_streams_nothing(running: Runn
         rest, _ = await read(generation)
         assert [*first, *rest] == whole
         assert "the device is broken (AcceleratorError" in (pool.actors()[0].last_error or "")
+        await pool.unload("late")
+
+    running(check)
+
+
+def test_a_load_that_hangs_fails_with_its_reason_and_costs_the_streams_nothing(
+    running: Running, arm: Arm, llama: Path
+) -> None:
+    async def check(pool: DevicePool) -> None:
+        whole, _ = await read(pool.submit("m", PROMPT, STORY, ""))
+        pid, bystander = worker_of(pool).pid, worker_of(pool, "cpu:0").pid
+        generation = pool.submit("m", PROMPT, STORY, "")
+        first = (await generation.progress())[0].ids
+        arm("load", "hang")
+        with pytest.raises(
+            ApiError, match=r"was ended while it loaded this model \(its load came no further for \d+ s"
+        ):
+            await pool.load("late", str(llama), "cpu")
+        assert worker_of(pool).pid != pid
+        rest, end = await read(generation)
+        assert ([*first, *rest], end.reason) == (whole, "length")
+        assert report_of(pool, "late").status == "failed"
+        assert (worker_of(pool, "cpu:0").pid, pool.actors()[1].restarts) == (bystander, 0)
+        with pytest.raises(ApiError, match="It may be tried again in"):
+            await pool.load("late", str(llama), "cpu")
+        await pool.unload("late")
+        await pool.load("late", str(llama), "cpu")
         await pool.unload("late")
 
     running(check)

@@ -64,8 +64,8 @@ class Desk:
     def tokens(self, *ids: int, request: str = "cpu/1", index: int = 0) -> None:
         self.requests.extend(Tokens(1, [TokenDelta(request, list(ids), index)]))
 
-    def die(self, deadline: float = math.inf, reason: str = WHY) -> None:
-        self.requests.suspend(reason, deadline)
+    def die(self, deadline: float = math.inf, reason: str = WHY, *, blameless: bool = False) -> None:
+        self.requests.suspend(reason, deadline, blameless=blameless)
 
     def restart(self, model: str = "m") -> None:
         self.requests.resume(model)
@@ -168,6 +168,26 @@ def test_one_that_is_tried_and_closed_makes_way(desk: Desk) -> None:
     desk.restart()
     first.close()
     assert [type(each) for each in desk.commands] == [Submit, Abort, Submit]
+
+
+def test_deaths_of_which_no_request_is_the_cause_are_not_counted(desk: Desk) -> None:
+    first, second = desk.running(2)
+    for _ in range(4):
+        desk.die(blameless=True)
+        desk.restart()
+        desk.requests.begin(Began(desk.names()))
+    assert (end_of(first), end_of(second)) == (None, None)
+    desk.die()
+    assert (end_of(first), end_of(second)) == (None, None), "the first that counts"
+    desk.restart()
+    desk.requests.begin(Began(desk.names()))
+    desk.die(blameless=True)
+    assert (end_of(first), end_of(second)) == (None, None)
+    desk.restart()
+    desk.requests.begin(Began(desk.names()))
+    desk.die()
+    assert end_of(first) is not None
+    assert end_of(second) is None
 
 
 def test_models_come_back_one_after_the_other_with_their_requests(desk: Desk) -> None:
@@ -452,8 +472,10 @@ class Deaths(RuleBasedStateMachine):
     @rule(data=st.data())
     def close(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.all)))
-        self.all.pop(name).generation.close()
-        self.all[name] = _Request(LiveGeneration(1, lambda _: None), name, 1, 0, None, [[]])
+        closed = self.all[name]
+        closed.generation.close()
+        # It stays as fatal as it was: what it ended others with before it was closed may yet be held against these.
+        self.all[name] = _Request(LiveGeneration(1, lambda _: None), name, 1, 0, closed.fatal, [[]])
         self.all[name].generation.finish(0, End("length"))
 
     @invariant()

@@ -41,6 +41,14 @@ def test_a_thousand_crashes_wait_no_longer_than_the_cap() -> None:
     assert [budget.crash(now=0, uptime=0) for _ in range(1100)][-1] == 30
 
 
+def test_what_is_forgiven_neither_counts_nor_makes_the_next_wait_longer() -> None:
+    budget = RestartBudget(policy(2, 60), NoJitter())
+    assert [budget.forgive() for _ in range(100)] == [1] * 100
+    assert [budget.crash(now=0, uptime=0), budget.forgive(), budget.crash(now=0, uptime=0)] == [1, 1, 2]
+    assert budget.crash(now=0, uptime=0) is None
+    assert RestartBudget(policy(2, 60, backoff=90.0), NoJitter()).forgive() == 30
+
+
 @given(
     crashes=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=30),
     restarts=st.integers(0, 4),

@@ -4,6 +4,7 @@ import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import NoReturn
 
 import pytest
@@ -28,6 +29,7 @@ from actors import (
     UnknownActorError,
     error_line,
 )
+from actors.supervisor import ForgivenError
 from config import RestartPolicy
 from config.units import Duration
 
@@ -377,6 +379,16 @@ async def test_actor_that_may_not_escalate_fails_alone(autojump_clock: MockClock
         overseer.spawn(Scripted("a", *[crash_after(1)] * 2), policy(restarts=1), escalate=False)
         await trio.sleep(100)
         assert [status.state for status in overseer.status()] == ["running", "failed"]
+
+
+async def test_an_end_that_is_forgiven_leaves_the_budget_as_it_was(autojump_clock: MockClock) -> None:
+    actor = Scripted("a", *[crash_after(1, ForgivenError("a guest's fault"))] * 5, crash_after(1))
+    async with running(supervisor()) as overseer:
+        await overseer.start(actor, policy(restarts=1))
+        await trio.sleep(100)
+        assert [round(after - before) for before, after in pairwise(actor.began)] == [2] * 6
+        assert (only(overseer).state, only(overseer).restarts) == ("running", 6)
+        assert only(overseer).last_error == "ValueError: crash"
 
 
 async def test_when_a_second_actor_fails_meanwhile_the_first_is_what_escalates(autojump_clock: MockClock) -> None:

@@ -17,6 +17,7 @@ from actors.tp_leader import Meeting, RankDiedError, TpFollower, TpLeader, culpr
 from helexa.engine import protocol
 from helexa.wire.errors import ApiError
 from helexa.wire.fleet import ModelReport
+from helexa.wire.ranks import Elsewhere, RankRequest
 
 ROOT = str(Path(protocol.__file__).parents[2])
 PREAMBLE = f"""
@@ -91,6 +92,7 @@ KILLED, GONE, WEDGED = Exit(None, "SIGKILL"), Exit(3, None), Exit(4, None)
         ({1: GONE, 0: Exit(None, "SIGSEGV"), 2: GONE}, "its rank 0 killed by SIGSEGV"),
         ({1: WEDGED, 0: KILLED}, "its rank 1 waited too long for another rank"),
         ({0: GONE}, "its rank 0 lost another rank"),
+        ({0: Exit(6, None)}, "its rank 0 did not find the others, or is not let in by them"),
     ],
 )
 def test_the_rank_that_ended_by_itself_is_told(ends: dict[int, Exit], sentence: str) -> None:
@@ -191,11 +193,19 @@ async def test_each_start_has_a_secret_of_its_own(script: Script, tmp_path: Path
     assert first != second
 
 
-async def test_a_rank_for_another_host_ends_with_its_reason(script: Script) -> None:
-    script("", "sys.exit(3)")
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (1, "exited with code 1"),
+        (3, "lost the other ranks"),
+        (6, "did not find the first rank, or is not let in by it"),
+    ],
+)
+async def test_a_rank_for_another_host_ends_with_its_reason(script: Script, code: int, reason: str) -> None:
+    script("", f"sys.exit({code})")
     meeting = Meeting("127.0.0.1", 1, "token")
     follower = TpFollower("cpu", rank=1, ranks=2, own="127.0.0.2", meeting=meeting)
-    with trio.fail_after(10), pytest.raises(RankDiedError, match="the process of tp-follower:cpu exited with code 3"):
+    with trio.fail_after(10), pytest.raises(RankDiedError, match=f"the process of tp-follower:cpu {reason}"):
         await follower.run()
     assert follower.pid is None
 
@@ -205,3 +215,9 @@ async def test_without_a_group_there_is_nothing_to_ask(script: Script) -> None:
     worker.give_up("its ranks do not start")
     with pytest.raises(ApiError, match=r"does not load on cpu\+cpu: its ranks do not start"):
         await worker.load("m", "/m")
+
+
+def test_a_groups_secret_is_not_shown_with_what_it_belongs_to() -> None:
+    secret = "a secret of ours"
+    whole = (Meeting(token=secret), Elsewhere(1, "::1", 1, secret), RankRequest("a/m", "cpu", 1, 2, "::1", 1, secret))
+    assert secret not in repr(whole)

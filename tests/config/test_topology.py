@@ -57,7 +57,7 @@ def test_an_empty_file_is_a_fleet_of_defaults() -> None:
 
 def test_the_defaults_of_restarts_are_five_in_ten_minutes() -> None:
     section = parse('[actors.device_worker]\nrestart = { max = 3 }\nrecovery = "90s"').actors.device_worker
-    assert section.recovery == 90
+    assert (section.recovery, section.load_stall) == (90, 300)
     assert section.restart == RestartPolicy(max=3, window=Duration(600), backoff=Duration(1))
 
 

@@ -102,7 +102,10 @@ VALUES = [
     (N + "endpoint = 'beast.lan:13131'", f"3: neurons.0.endpoint: is not an http or https URL of a server ({URL})"),
     (
         N + "devices = ['gpu0']",
-        '3: neurons.0.devices.0: "gpu0" is not a device ("cpu", or "cuda:" and a number, such as "cuda:0")',
+        (
+            '3: neurons.0.devices.0: "gpu0" is not a device ("cpu", or "cuda:" and a number, such as "cuda:0"; "cpu:0" '
+            "is a further worker on the CPU)"
+        ),
     ),
     (N + "devices = []", "3: neurons.0.devices: is empty (name at least one, or leave the key out)"),
     (N + "devices = ['cpu', 'cpu']", '3: neurons.0.devices.1: "cpu" is listed twice (list it once)'),
@@ -254,6 +257,58 @@ VALUES = [
     ),
 ]
 
+INTERCONNECT = 'the one address of this host that the others reach it by, such as "10.0.0.5:13132"'
+NEXT = '[[neurons]]\nname = "o"\nlisten = "127.0.0.1:1"\n'
+INTERCONNECTS = [
+    (
+        N + "interconnect = '127.0.0.2:0'",
+        (
+            "3: neurons.0.interconnect: cannot leave the port to the system"
+            " (a port from 1 to 65535, for others have to know it beforehand)"
+        ),
+    ),
+    (
+        N + "interconnect = '0.0.0.0:1'",
+        f'3: neurons.0.interconnect: "0.0.0.0:1" stands for every interface of the host ({INTERCONNECT})',
+    ),
+    (
+        N + "interconnect = '[::]:1'",
+        f'3: neurons.0.interconnect: "[::]:1" stands for every interface of the host ({INTERCONNECT})',
+    ),
+    (
+        N + "interconnect = 'beast.lan:1'",
+        f'3: neurons.0.interconnect: "beast.lan:1" is not an IP address ({INTERCONNECT})',
+    ),
+    (
+        N + "listen = '0.0.0.0:5'\ninterconnect = '10.0.0.1:5'",
+        (
+            '4: neurons.0.interconnect: "10.0.0.1:5" is taken by neurons.0.listen on the same host'
+            " (give each its own port)"
+        ),
+    ),
+    (
+        N + "interconnect = '10.0.0.1:5'\n" + NEXT + "interconnect = '10.0.0.1:5'",
+        (
+            '7: neurons.1.interconnect: "10.0.0.1:5" is taken by neurons.0.interconnect on the same host'
+            " (give each its own port)"
+        ),
+    ),
+    (
+        N + "interconnect = '10.0.0.1:5'\n" + NEXT + "interconnect = '[fd00::1]:5'",
+        (
+            '7: neurons.1.interconnect: "[fd00::1]:5" cannot reach "10.0.0.1:5"'
+            " (give all of them IPv4 addresses, or all of them IPv6)"
+        ),
+    ),
+    (
+        (
+            f"[cortex]\nhost = 'a'\n{N}host = 'a'\ninterconnect = '127.0.0.1:5'\n"
+            f"{NEXT}host = 'b'\nendpoint = 'http://b:1'\ninterconnect = '10.0.0.2:5'"
+        ),
+        f'6: neurons.0.interconnect: "127.0.0.1:5" does not reach "a" from other hosts ({INTERCONNECT})',
+    ),
+]
+
 REFERENCES = [
     (
         N + N + "listen = '127.0.0.1:1'",
@@ -327,8 +382,18 @@ REFERENCES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "answer"), [*SYNTAX, *SHAPES, *VALUES, *REFERENCES])
+@pytest.mark.parametrize(("text", "answer"), [*SYNTAX, *SHAPES, *VALUES, *INTERCONNECTS, *REFERENCES])
 def test_a_mistake_gets_one_sentence(text: str, answer: str) -> None:
     with pytest.raises(TopologyError) as caught:
         parse(text, name="f")
     assert str(caught.value) == f"f:{answer}"
+
+
+def test_ranks_of_one_host_may_meet_on_loopback() -> None:
+    text = f"{N}interconnect = '127.0.0.2:5'\n{NEXT}interconnect = '127.0.0.3:5'"
+    assert [str(each.interconnect) for each in parse(text).neurons] == ["127.0.0.2:5", "127.0.0.3:5"]
+
+
+def test_an_interconnect_alone_does_not_ask_clients_for_keys() -> None:
+    """No client connects to it: the ranks know each other by a secret of their own."""
+    assert not parse(N + "interconnect = '10.0.0.1:5'").auth_required

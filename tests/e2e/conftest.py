@@ -10,9 +10,9 @@ import pytest
 from harness import Fleet, make_fleet
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """One fleet for the tests of a module; none of them breaks it."""
+    """One fleet for the tests of all modules; none of them breaks it, or changes what it is."""
     running = make_fleet(tmp_path_factory.mktemp("fleet")).start()
     yield running
     assert running.stop() == 0

@@ -59,6 +59,7 @@ def pair(box: Host, postgres: Server, tmp_path: Path) -> Iterator[list[Host]]:
         gateway.end()
 
 
+@pytest.mark.timeout(300)
 def test_two_gateways_share_budgets_while_either_is_killed(pair: list[Host]) -> None:
     crowd = crowd_before(pair, 400, seed=2)
     trio.run(press, crowd, 4, 2)

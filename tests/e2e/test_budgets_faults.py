@@ -15,7 +15,7 @@ import trio
 from attrs import define, field
 from budget_books import Books, discrepancies
 from budget_clients import PROMPTS, Got, ask, order_of
-from budget_parts import Entitled, Holder, Host, database_of, make_box, make_gateway
+from budget_parts import IMPATIENT, Entitled, Holder, Host, database_of, make_box, make_gateway
 from harness import wait_until
 from postgres import Server, serving
 
@@ -101,7 +101,7 @@ def desk(box: Host, tmp_path: Path) -> Iterator[Open]:
 
     def make(cortex: str = "", url: str = "", wrapper: tuple[str, ...] = ()) -> Desk:
         gateway = make_gateway(tmp_path / "gate", box, KEYS, url, cortex)
-        gateway.wrapper = wrapper
+        gateway.wrapper, gateway.program = wrapper, IMPATIENT
         made.append(gateway)
         return Desk(gateway.start(), database_of(gateway))
 

@@ -62,6 +62,6 @@ def test_a_prompt_of_megabytes_is_refused_in_every_dialect(gpt: openai.OpenAI, c
         gpt.chat.completions.create(model=MODEL, messages=messages)
     with pytest.raises(openai.BadRequestError, match="context"):
         gpt.responses.create(model=MODEL, input=messages)
-    five_megabytes = [user("a long story " * 400_000)]  # once: it takes its time to be tokenized
+    two_megabytes = [user("a long story " * 160_000)]  # once: it takes its time to be tokenized
     with pytest.raises(anthropic.BadRequestError, match="context"):
-        claude.messages.create(model=MODEL, messages=five_megabytes, max_tokens=5)
+        claude.messages.create(model=MODEL, messages=two_megabytes, max_tokens=5)

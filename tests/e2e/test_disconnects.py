@@ -69,7 +69,7 @@ def test_sixty_four_streaming_clients_with_random_disconnects_leave_no_block_lea
     ends = trio.run(crowd, fleet.port, 1)
     assert len(ends) == CLIENTS
     assert {"left", "done"} <= set(ends)
-    wait_until(lambda: is_at_rest(fleet), 20, f"every block free or cached; it says {fleet.engine_health()}")
+    wait_until(lambda: is_at_rest(fleet), 20, lambda: f"every block free or cached; it says {fleet.engine_health()}")
     kv = fleet.engine_health()["kv"]
     assert kv["prefix_hits"] > 0
     assert kv["blocks_total"] > 0

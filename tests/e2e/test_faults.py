@@ -3,12 +3,13 @@
 import os
 import signal
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import psutil
 import pytest
-from harness import Fleet, gone_all, sse_events, wait_until
+from harness import Fleet, gone_all, make_fleet, sse_events, wait_until
 
 STORY = {
     "model": "helexa/tiny",
@@ -26,31 +27,39 @@ def post(fleet: Fleet, body: object = None, **kwargs: Any) -> httpx.Response:
     return httpx.post(f"{fleet.url}/v1/chat/completions", json=HELLO if body is None else body, timeout=30, **kwargs)
 
 
+@pytest.fixture(scope="module")
+def mending(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A fleet that is broken again and again, and mends itself each time."""
+    running = make_fleet(tmp_path_factory.mktemp("mending")).start()
+    yield running
+    assert running.stop() == 0
+
+
 def serves_again(fleet: Fleet) -> bool:
     return wait_until(lambda: post(fleet).status_code == 200, 60, "an answer after the fault")
 
 
-def test_worker_killed_mid_stream(own_fleet: Fleet) -> None:
-    _, _, worker = own_fleet.family()
-    with httpx.stream("POST", f"{own_fleet.url}/v1/chat/completions", json=STORY, timeout=30) as response:
+def test_worker_killed_mid_stream(mending: Fleet) -> None:
+    _, _, worker = mending.family()
+    with httpx.stream("POST", f"{mending.url}/v1/chat/completions", json=STORY, timeout=30) as response:
         pieces = response.iter_text()
         received = next(pieces)
         os.kill(worker.pid, signal.SIGKILL)
-        wait_until(lambda: own_fleet.model()["status"] == "recovering", 5, "status recovering")
-        refused = post(own_fleet)
+        wait_until(lambda: mending.model()["status"] == "recovering", 5, "status recovering")
+        refused = post(mending)
         assert refused.status_code == 503
         assert refused.headers["retry-after"] == "2"
         received += "".join(pieces)
     *_, last, done = sse_events(received)
     assert last["choices"][0]["finish_reason"] == "length"
     assert done == "[DONE]"
-    serves_again(own_fleet)
-    assert own_fleet.model()["status"] == "loaded"
+    serves_again(mending)
+    assert mending.model()["status"] == "loaded"
 
 
-def test_neuron_killed_mid_stream(own_fleet: Fleet) -> None:
-    _, neuron, worker = own_fleet.family()
-    with httpx.stream("POST", f"{own_fleet.url}/v1/chat/completions", json=STORY, timeout=30) as response:
+def test_neuron_killed_mid_stream(mending: Fleet) -> None:
+    _, neuron, worker = mending.family()
+    with httpx.stream("POST", f"{mending.url}/v1/chat/completions", json=STORY, timeout=30) as response:
         pieces = response.iter_text()
         received = next(pieces)
         os.kill(neuron.pid, signal.SIGKILL)
@@ -58,19 +67,19 @@ def test_neuron_killed_mid_stream(own_fleet: Fleet) -> None:
     *_, error, done = sse_events(received)
     assert error["error"]["code"] == "upstream_error"
     assert done == "[DONE]"
-    gone_all([worker], 5)
-    refused = post(own_fleet)
+    gone_all([worker], 10)
+    refused = post(mending)
     assert refused.status_code == 503
     assert refused.headers["retry-after"] == "5"
-    serves_again(own_fleet)
+    serves_again(mending)
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 0, 2), (2, 1, 0), (2, 0, 1)])
-def test_killed_in_any_order_no_process_stays(own_fleet: Fleet, order: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("killed", [(0,), (1, 0), (2, 0)], ids=["root", "neuron and root", "worker and root"])
+def test_whoever_is_killed_no_process_stays(own_fleet: Fleet, killed: tuple[int, ...]) -> None:
+    """The root last: who starts a process again is itself about to end."""
     family = own_fleet.family()
-    for index in order:
-        if family[index].is_running():
-            os.kill(family[index].pid, signal.SIGKILL)
+    for index in killed:
+        os.kill(family[index].pid, signal.SIGKILL)
     own_fleet.process.wait(10)
     gone_all(family, 8)
     strays = [process for process in psutil.process_iter(["cmdline"]) if str(own_fleet.topology) in cmdline(process)]
@@ -81,18 +90,10 @@ def cmdline(process: psutil.Process) -> str:
     return " ".join(process.info["cmdline"] or ())
 
 
-def test_worker_stopped_is_noticed_and_replaced(own_fleet: Fleet) -> None:
-    """A process that neither dies nor works: SIGSTOP stands for a wedged driver call."""
-    worker = own_fleet.family()[2]
-    os.kill(worker.pid, signal.SIGSTOP)
-    gone_all([worker], 30)
-    serves_again(own_fleet)
-
-
 def test_client_gone_mid_stream_frees_the_engine(fleet: Fleet) -> None:
     with httpx.stream("POST", f"{fleet.url}/v1/chat/completions", json=STORY, timeout=30) as response:
         next(response.iter_bytes())
-    wait_until(lambda: fleet.engine_health()["running"] == 0, 5, "no running sequence")
+    wait_until(lambda: fleet.engine_health()["running"] == 0, 20, "no running sequence")
 
 
 def test_client_gone_before_the_first_token_frees_the_engine(fleet: Fleet) -> None:
@@ -100,8 +101,8 @@ def test_client_gone_before_the_first_token_frees_the_engine(fleet: Fleet) -> No
     with socket.create_connection(("127.0.0.1", fleet.port)) as sock:
         head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
         sock.sendall(head.encode() + body)
-        wait_until(lambda: fleet.engine_health()["running"] > 0, 5, "a running sequence")
-    wait_until(lambda: fleet.engine_health()["running"] == 0, 5, "no running sequence")
+        wait_until(lambda: fleet.engine_health()["running"] > 0, 20, "a running sequence")
+    wait_until(lambda: fleet.engine_health()["running"] == 0, 20, "no running sequence")
 
 
 def test_body_of_twenty_megabytes(fleet: Fleet) -> None:

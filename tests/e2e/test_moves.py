@@ -4,7 +4,6 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -21,9 +20,10 @@ MODELS = ("house/a", "house/b", "house/c", "house/d")
 EXPLAINED = {(502, "upstream_error"), (503, "service_unavailable")}
 
 
-@pytest.fixture
-def crowded(tmp_path: Path) -> Iterator[Fleet]:
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Two neurons, each with room for one model of four."""
+    tmp_path = tmp_path_factory.mktemp("crowded")
     ports = [free_port() for _ in range(4)]
     models = "".join(f'[[models]]\nid = "{name}"\nsource = "path:{CHECKPOINT}"\n' for name in MODELS)
     neurons = "".join(
@@ -129,7 +129,8 @@ def test_models_recover_while_others_move(crowded: Fleet) -> None:
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(crowd, crowded.url, 2, ends)
-            await trio.sleep(2)
+            while sum(ends.values()) < CLIENTS:  # noqa: ASYNC110 - whoever is answered tells nobody
+                await trio.sleep(0.02)
             os.kill(workers[0].pid, signal.SIGKILL)
 
     trio.run(main)

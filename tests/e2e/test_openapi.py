@@ -1,13 +1,14 @@
 """Requests made from the document that a fleet serves, right ones and wrong ones: nothing is answered with a 500."""
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 import requests
 import schemathesis
-from harness import Fleet
+from harness import Fleet, make_fleet
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
@@ -39,6 +40,14 @@ FEW = {"max_tokens": 3, "max_completion_tokens": 3, "max_output_tokens": 3, "n":
 def as_text(_: Any, value: Any) -> Any:
     """What is no string is sent as it prints: no topology either."""
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A fleet of its own: what is drawn may load, unload and pin."""
+    running = make_fleet(tmp_path_factory.mktemp("described")).start()
+    yield running
+    assert running.stop() == 0
 
 
 @pytest.fixture(scope="module")

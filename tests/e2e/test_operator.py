@@ -93,15 +93,20 @@ def test_ctrl_c_ends_open_streams_properly_and_leaves_nothing(own_fleet: Fleet) 
     family = own_fleet.family()
     assert len(family) == 3
     body = {**QUESTION, "stream": True, "temperature": 2, "max_tokens": 1900, "seed": 1}
-    with httpx.stream("POST", f"{own_fleet.url}/v1/chat/completions", json=body, timeout=30) as response:
-        pieces = response.iter_text()
-        received = next(pieces)
+    with (
+        httpx.stream("GET", f"{own_fleet.url}/fleet/events", timeout=30) as watched,
+        httpx.stream("POST", f"{own_fleet.url}/v1/chat/completions", json=body, timeout=30) as answered,
+    ):
+        events, answer = watched.iter_text(), answered.iter_text()
+        first, received = next(events), next(answer)
         own_fleet.process.send_signal(signal.SIGINT)
-        received += "".join(pieces)
-    events = sse_events(received)
-    assert events[-1] == "[DONE]"
-    last = events[-2]
+        received += "".join(answer)
+        told = first + "".join(events)  # raises where it is cut off
+    *_, last, done = sse_events(received)
+    assert done == "[DONE]"
     assert "error" in last or last["choices"][0]["finish_reason"]
+    assert told.startswith("id: ")
+    assert told.endswith("\n\n")
     assert own_fleet.process.wait(10) == 0
     assert not psutil.wait_procs(family, timeout=2)[1]
 

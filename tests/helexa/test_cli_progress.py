@@ -65,6 +65,15 @@ def test_a_download_of_unknown_size_and_speed() -> None:
     assert told("m", fetching(0, total=0)) == ["a: fetching m: nothing yet"]
 
 
+def test_a_load_that_takes_long_says_each_tenth_of_it_after_those_of_its_download() -> None:
+    fetched = fetching(5 * 2**30, seconds_left=90.0)
+    loads = [fetching(part * 2**30 // 20, seconds_left=9.0, phase="loading") for part in range(101, 104)]
+    assert told("m", fetched, fetching(0, total=0, phase="loading"), *loads) == [
+        "a: fetching m: 50 % of 10.0 GiB, 1m30s left",
+        "a: loading m: 50 % of 10.0 GiB, 9s left",
+    ]
+
+
 def test_a_failure_says_why() -> None:
     assert told("m", event("load_failed", error="no memory")) == ["a: could not load m: no memory"]
 

@@ -2,7 +2,7 @@
 
 from itertools import combinations
 from math import inf
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -96,9 +96,9 @@ def test_the_set_is_the_best_of_all_sets(candidates: list[Candidate], missing: i
 
 def test_a_hundred_models_on_a_device_are_no_trouble() -> None:
     many = [candidate(str(index), 1 + index % 7, float(index)) for index in range(100)]
-    start = perf_counter()
+    start = process_time()
     assert smallest(many, sum(each.frees_mb for each in many) - 1, "lru") is not None
-    assert perf_counter() - start < 1
+    assert process_time() - start < 1
 
 
 NOW = 1000.0

@@ -173,6 +173,6 @@ def test_the_snapshot_shows_loads_under_way_and_what_is_wrong_with_the_file() ->
         fleet, loads={"m": Load("m", "a", "cpu", ("x",), 97.04)}, problems=("3: no such key",), applied_at=12.5
     )
     found = listing.snapshot(fleet)
-    load = {"model": "m", "node": "a", "device": "cpu", "evicts": ["x"], "seconds": 3.0}
+    load = {"model": "m", "node": "a", "device": "cpu", "others": [], "evicts": ["x"], "seconds": 3.0}
     assert found["loads"] == [load]
     assert found["topology"] == {"applied_at": 12.5, "problems": ["3: no such key"]}

@@ -52,9 +52,9 @@ def test_stars_and_question_marks_are_wildcards_and_all_else_is_itself(pattern: 
 
 def test_a_pattern_of_many_stars_is_no_trap() -> None:
     for pattern in ("*" * 200 + "b", "*a" * 50 + "*b", "a*" * 50 + "b"):
-        began = time.perf_counter()
+        began = time.process_time()
         assert decide("a" * 100_000, Route(pattern, ("a",))) is None
-        assert time.perf_counter() - began < 1
+        assert time.process_time() - began < 1
 
 
 def plain(pattern: str, name: str) -> bool:

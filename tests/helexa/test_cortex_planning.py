@@ -77,6 +77,7 @@ def test_each_place_says_how_much_memory_or_why_not(fleet: Fleet) -> None:
     assert first == {
         "node": "beast",
         "device": "cuda:0",
+        "others": [],
         "need_mb": 20000,
         "free_mb": 32000,
         "total_mb": 32000,

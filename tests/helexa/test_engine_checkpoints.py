@@ -78,6 +78,20 @@ def test_reduced_as_well(tmp_path: Path, name: str, quant: Quant) -> None:
     assert torch.equal(said_by(found), said_by_transformers(directory, quant))
 
 
+@pytest.mark.parametrize("quant", [None, "int8", "int4"])
+@pytest.mark.parametrize("name", ["qwen3", "qwen2"])  # the second has biases
+def test_layers_laid_out_by_several_threads_are_those_of_one(tmp_path: Path, name: str, quant: Quant | None) -> None:
+    directory, threads = save(name, tmp_path, torch.bfloat16), torch.get_num_threads()
+    expected = said_by(load_model(str(directory), "cpu", quant=quant))
+    torch.set_num_threads(threads + 2)
+    try:
+        found = load_model(str(directory), "cpu", quant=quant)
+        assert torch.get_num_threads() == threads + 2
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(said_by(found), expected)
+
+
 def test_the_bundled_model_is_what_transformers_reads() -> None:
     assert torch.equal(said_by(load_model(str(CHECKPOINT), "cpu")), said_by_transformers(CHECKPOINT))
 

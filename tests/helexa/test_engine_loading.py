@@ -4,18 +4,23 @@ import json
 import os
 import pickle
 import shutil
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from architectures import make_module
 from checkpoints import LLAMA_CONTEXT, QWEN_CONTEXT
 from engine_runs import generate, greedy, load, prompt
+from gguf_files import write_model
 from safetensors.torch import load_file, save_file
 
-from helexa.engine import checkpoints
+from helexa.engine import checkpoints, loading
 from helexa.engine.loading import LoadError, load_model
 from helexa.engine.runner import PagedRunner
+from helexa.engine.threads import ThreadGovernor
 from helexa.text import ChatTokenizer
 
 WEIGHTS = "model.safetensors"
@@ -277,3 +282,40 @@ def test_the_poison_works(tmp_path: Path) -> None:
     marker = tmp_path / "poisoned"
     pickle.loads(pickle.dumps(Poison(marker)))
     assert marker.exists()
+
+
+def test_how_far_a_load_is_is_told_in_bytes(llama: Path) -> None:
+    told: list[tuple[int, int]] = []
+    load_model(str(llama), "cpu", told=lambda done, total: told.append((done, total)))
+    size = sum(each.numel() * 4 for each in load_file(llama / WEIGHTS).values())
+    assert {total for _, total in told} == {size}
+    assert max(told) == told[-1] == (size, size)
+
+
+def test_how_far_a_load_of_a_gguf_file_is_is_told_part_by_part(llama: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    shutil.copy(llama / "tokenizer.json", tmp_path)
+    file = write_model(make_module("llama"), tmp_path / "m.gguf", lambda _: "F32")
+    load_model(str(file), "cpu", told=lambda done, total: told.append((done, total)))
+    assert told == sorted(told)
+    assert len({done for done, _ in told}) > 3, "layer by layer"
+    assert told[-1][0] == told[-1][1] > 0
+
+
+def test_threads_are_as_before_whatever_the_first_steps_saw(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crowded machine has the second step taken by one thread alone."""
+    used, before = list[int](), torch.get_num_threads()
+
+    def crowded(_threads: int, use: Callable[[int], None]) -> ThreadGovernor:
+        def note(threads: int) -> None:
+            used.append(threads)
+            use(threads)
+
+        return ThreadGovernor(before + 3, note, clock=count(0, 0.01).__next__, spent=lambda: 0)
+
+    monkeypatch.setattr(loading, "ThreadGovernor", crowded)
+    torch.set_num_threads(before + 3)
+    load_model(str(llama), "cpu")
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert (used, after) == ([1], before + 3)

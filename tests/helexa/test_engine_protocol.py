@@ -24,6 +24,7 @@ from helexa.engine.protocol import (
     Load,
     Loaded,
     LoadFailed,
+    Loading,
     ModelLoad,
     Progress,
     ProtocolError,
@@ -67,6 +68,7 @@ EXAMPLES: dict[str, Frame] = {
     "submit-progress": Submit("cpu/3", "org/model", [0], progress=[Progress(0, [5, 6]), Progress(2)]),
     "abort": Abort("cpu/1"),
     "abort-choice": Abort("cpu/1", 1),
+    "loading": Loading("org/model", 3 * 2**30, 15 * 2**30),
     "loaded": Loaded("org/model", 1200, 32_768, 1.5, 800, 64),
     "load-failed": LoadFailed("org/model", "OSError: naïve"),
     "unloaded": Unloaded("org/model"),
@@ -78,6 +80,7 @@ EXAMPLES: dict[str, Frame] = {
     "failed": Failed("cpu/1", "context_length_exceeded", "prompt of 0 tokens, context of 4096"),
     "dying": Dying("the device is broken (RuntimeError: CUDA error)"),
     "heartbeat": Heartbeat(12, 0.25, loading=True, models=[LOAD]),
+    "heartbeat-step": Heartbeat(13, 0.25, loading=False, models=[], tokens=512, longest=1.5, largest=2048),
 }
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -111,6 +114,7 @@ FRAMES: st.SearchStrategy[Frame] = st.one_of(
     st.builds(Dying, TEXT),
     st.builds(Abort, TEXT, st.none() | INTEGER),
     st.builds(Loaded, TEXT, INTEGER, INTEGER, NUMBER, INTEGER, INTEGER),
+    st.builds(Loading, TEXT, INTEGER, INTEGER),
     st.builds(LoadFailed, TEXT, TEXT),
     st.builds(Unloaded, TEXT),
     st.builds(
@@ -118,7 +122,7 @@ FRAMES: st.SearchStrategy[Frame] = st.one_of(
     ),
     st.builds(Finished, TEXT, TEXT, INTEGER, INTEGER, INTEGER, INTEGER),
     st.builds(Failed, TEXT, TEXT, TEXT),
-    st.builds(Heartbeat, INTEGER, NUMBER, st.booleans(), st.lists(LOADS)),
+    st.builds(Heartbeat, INTEGER, NUMBER, st.booleans(), st.lists(LOADS), INTEGER, NUMBER, INTEGER),
 )
 
 
@@ -140,7 +144,7 @@ def test_golden_bytes(name: str) -> None:
 
 
 def test_golden_bytes_are_of_this_version() -> None:
-    assert protocol.VERSION == 4
+    assert protocol.VERSION == 5
 
 
 @given(st.lists(FRAMES, max_size=5))

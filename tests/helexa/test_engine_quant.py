@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from helexa.engine import quant_check, quant_int4, quant_int8
+from helexa.engine import packing, quant_check, quant_int4, quant_int8
 from helexa.engine.packing import Linear, make_linear, module_bytes, pack_in_place
 from helexa.engine.quant import (
     GROUP,
@@ -25,12 +25,20 @@ from helexa.engine.quant import (
 from helexa.engine.quant_fp8 import Fp8
 from helexa.engine.quant_int4 import Int4
 from helexa.engine.quant_int8 import Int8
+from helexa.engine.quant_vnni import Int8Vnni, can_multiply
 
 BF16 = torch.bfloat16
 CPU = torch.device("cpu")
 REDUCED: tuple[Quant, ...] = ("int8", "int4")
-MAKERS: dict[str, Callable[[Tensor, Tensor | None], Linear]] = {"int8": Int8.of, "int4": Int4.of, "fp8": Fp8}
-OFF = {"int8": 0.012, "int4": 0.1, "fp8": 0.05}
+BYTES = can_multiply(torch.empty(0, dtype=BF16))
+"""Whether this processor multiplies bytes."""
+MAKERS: dict[str, Callable[[Tensor, Tensor | None], Linear]] = {
+    "int8": Int8.of,
+    **({"vnni": Int8Vnni} if BYTES else {}),
+    "int4": Int4.of,
+    "fp8": Fp8,
+}
+OFF = {"int8": 0.012, "vnni": 0.012, "int4": 0.1, "fp8": 0.05}
 """What random weights are off by, of the length of the product."""
 
 
@@ -73,19 +81,20 @@ def test_rows_that_are_not_side_by_side_are_taken(kind: str) -> None:
 
 @pytest.mark.parametrize("few", [0, 10**9], ids=["widened", "kernel"])
 @pytest.mark.parametrize("kind", REDUCED)
-def test_few_and_many_rows_are_the_same_product(kind: Quant, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_and_many_rows_are_the_same_product(kind: str, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways are held against the weights that the codes stand for, so that only rounding is between them."""
     monkeypatch.setattr(quant_int8, "FEW", few)
     monkeypatch.setattr(quant_int4, "FEW", few)
     weight, x = random(640, 64), random(7, 64, seed=1)
-    layer = make_linear(weight, None, kind)
+    layer = MAKERS[kind](weight, None)
     held = layer(torch.eye(64, dtype=BF16)).T
     assert off(layer(x), x.double() @ held.double().T) < 0.006
 
 
-def test_weights_of_eight_bits_come_back_within_half_a_step() -> None:
+@pytest.mark.parametrize("kind", [kind for kind in MAKERS if kind in ("int8", "vnni")])
+def test_weights_of_eight_bits_come_back_within_half_a_step(kind: str) -> None:
     weight = random(48, 64)
-    held = Int8.of(weight)(torch.eye(64, dtype=BF16)).T.float()
+    held = MAKERS[kind](weight, None)(torch.eye(64, dtype=BF16)).T.float()
     step = weight.abs().amax(dim=1, keepdim=True).float() / 127
     assert ((held - weight.float()).abs() <= step * 0.5 + weight.float().abs() * 2**-7).all()
 
@@ -112,8 +121,18 @@ def test_weights_that_are_all_alike_stay_so(kind: str, value: float) -> None:
 @pytest.mark.parametrize("kind", [*REDUCED, "fp8"])
 @pytest.mark.parametrize("shape", [(64, 64), (576, 1024)])
 def test_a_layer_holds_what_is_told_before_it_is_made(kind: Quant, shape: tuple[int, int]) -> None:
-    layer = make_linear(random(*shape), None, kind)
-    assert layer.nbytes == linear_bytes(kind, *shape)
+    weight = random(*shape)
+    assert make_linear(weight, None, kind).nbytes == linear_bytes(kind, *shape)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (576, 1024)])
+def test_a_layer_on_processors_that_cannot_multiply_bytes_holds_a_little_less(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "can_multiply", lambda _: False)
+    layer = make_linear(random(*shape), None, "int8")
+    assert isinstance(layer, Int8)
+    assert 0.9 * linear_bytes("int8", *shape) < layer.nbytes < linear_bytes("int8", *shape)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +240,7 @@ def test_a_kernel_that_is_broken_is_refused(
 
 _SMALLER = """
 import torch
-from helexa.engine import quant_check, quant_int4, quant_int8
+from helexa.engine import packing, quant_check, quant_int4, quant_int8
 print(torch.backends.cpu.get_cpu_capability(), quant_int4._block())
 for quant in ("int8", "int4"):
     quant_check.check(quant, torch.device("cpu"))

@@ -15,7 +15,7 @@ from rank_threads import Ranks
 
 from helexa.engine import parallel_frames, protocol, ranks
 from helexa.engine.loading import LoadedModel, LoadError, load_model
-from helexa.engine.parallel_control import Lead, Member, Peer
+from helexa.engine.parallel_control import ALONE, Lead, Member, Peer
 from helexa.engine.parallel_frames import Drop, LoadShard, RankProtocolError, Step, Vote
 from helexa.engine.parallel_loading import ShardLoading, load_shard
 from helexa.engine.plan import Chunk, StepPlan
@@ -120,7 +120,7 @@ def test_a_rank_that_finds_no_first_rank_says_so_and_ends() -> None:
         sock, _ = listener.accept()
         sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         sock.close()
-        assert process.wait(60) == 1
+        assert process.wait(60) == ALONE
         assert process.stderr is not None
         assert b"the first rank at 127.0.0.1" in process.stderr.read()
         assert process.stdin is not None

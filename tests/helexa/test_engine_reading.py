@@ -43,7 +43,7 @@ def file(tensors: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFact
 def test_every_tensor_is_as_it_was_saved_in_whatever_order_it_is_taken(
     file: Path, tensors: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch, piece: int, drawn: st.DataObject
 ) -> None:
-    monkeypatch.setattr(reading, "_PIECE", piece)
+    monkeypatch.setattr(reading, "PIECE", piece)
     order, ahead = drawn.draw(st.permutations(range(10))), drawn.draw(st.sampled_from([1, 100, 1 << 20]))
     with WeightReader(read_header(file), CPU, torch.float32, ahead) as reader:
         for number in order:
@@ -73,7 +73,7 @@ def test_by_way_of_pinned_memory_every_tensor_is_as_it_was_saved(
     file: Path, tensors: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In inference mode, as models are loaded: the threads that write are not in it by themselves."""
-    monkeypatch.setattr(reading, "_PIECE", 64)
+    monkeypatch.setattr(reading, "PIECE", 64)
     monkeypatch.setattr(reading, "_copier", reading._Staged)
     monkeypatch.setattr(reading, "_pinned", lambda size: torch.empty(size, dtype=torch.uint8))
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
@@ -88,6 +88,42 @@ def test_by_way_of_pinned_memory_every_tensor_is_as_it_was_saved(
 def test_of_another_dtype_than_is_wanted_it_is_made(file: Path) -> None:
     with WeightReader(read_header(file), CPU, torch.bfloat16) as reader:
         assert {reader.take(name).dtype for name in read_header(file)} == {torch.bfloat16}
+
+
+def test_how_far_it_is_is_told_piece_by_piece_and_all_at_the_end(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "PIECE", 64)
+    places = read_header(file)
+    total, told = sum(place.nbytes for place in places.values()), list[tuple[int, int]]()
+    with WeightReader(places, CPU, torch.float32, told=lambda done, of: told.append((done, of))) as reader:
+        for name in places:
+            reader.take(name)
+    assert {of for _, of in told} == {total}
+    assert max(told) == told[-1] == (total, total)
+    assert len({done for done, _ in told}) > total // 64, "several threads tell, each of its piece"
+    assert len(told) >= total // 64 + len(places), "and whoever takes a tensor, who may be busy with it meanwhile"
+
+
+def test_what_is_wrong_with_telling_ends_the_reading(file: Path) -> None:
+    def told(_done: int, _total: int) -> None:
+        raise RuntimeError("nobody listens")
+
+    with (
+        WeightReader(read_header(file), CPU, torch.float32, told=told) as reader,
+        pytest.raises(RuntimeError, match="nobody listens"),
+    ):
+        reader.take("t0")
+
+
+def test_memory_of_tensors_that_are_gone_is_used_again(tmp_path: Path) -> None:
+    weights = {f"w{number:02}": torch.full((1 << 18,), float(number)) for number in range(30)}
+    save_file(weights, tmp_path / "m.safetensors")
+    seen = set[int]()
+    with WeightReader(read_header(tmp_path / "m.safetensors"), CPU, torch.float32, 1 << 21) as reader:
+        for name, weight in weights.items():
+            taken = reader.take(name)
+            assert torch.equal(taken, weight)
+            seen.add(taken.data_ptr())
+    assert len(seen) < 10
 
 
 def test_no_more_is_read_ahead_than_may_be(file: Path) -> None:

@@ -1,10 +1,29 @@
 """The number of threads follows what a step got of the processor, on clocks of the test's own."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
+import pytest
+import torch
 from attrs import define, field
 
+from helexa.engine import threads
 from helexa.engine.threads import FIRST_PAUSE, LAST_PAUSE, ThreadGovernor
+
+
+@pytest.fixture
+def cores_of_torch() -> Iterator[int]:
+    """How many threads torch would use; put back afterwards."""
+    found = torch.get_num_threads()
+    yield found
+    torch.set_num_threads(found)
+
+
+def test_a_process_uses_no_more_threads_than_it_may(cores_of_torch: int) -> None:
+    torch.set_num_threads(2)
+    for most, used in ((0, 2), (5, 2), (2, 2), (1, 1), (4, 1)):
+        threads.limit(most)
+        assert torch.get_num_threads() == used
 
 
 @define

@@ -26,6 +26,7 @@ from helexa.engine.protocol import (
     Load,
     Loaded,
     LoadFailed,
+    Loading,
     Submit,
     Tokens,
     Unload,
@@ -84,6 +85,16 @@ def test_load_tells_what_the_model_needs_and_takes(worker: RawWorker, qwen: Path
         assert loaded.seconds > 0
     worker.send(Unload("a"), Unload("b"))
     assert [worker.next(Unloaded).model for _ in range(2)] == ["a", "b"]
+
+
+def test_a_load_tells_how_far_it_is(worker: RawWorker, qwen: Path) -> None:
+    worker.loading.clear()
+    assert isinstance(worker.load("a", qwen), Loaded)
+    assert worker.loading[0] == Loading("a")
+    assert worker.loading[-1].done == worker.loading[-1].total > 0
+    assert [each.done for each in worker.loading] == sorted(each.done for each in worker.loading)
+    worker.send(Unload("a"))
+    worker.next(Unloaded)
 
 
 def test_a_request_brings_its_tokens_and_one_end(worker: RawWorker, model: str, llama: Path) -> None:

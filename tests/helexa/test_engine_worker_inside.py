@@ -26,9 +26,11 @@ from helexa.engine.protocol import (
     Finished,
     Frame,
     FrameReader,
+    Heartbeat,
     Load,
     Loaded,
     LoadFailed,
+    Loading,
     Submit,
     Unload,
     Unloaded,
@@ -57,8 +59,8 @@ class Inside:
         self.worker._step_all()
 
     def said(self) -> list[Frame]:
-        """What has been sent since, but for what tells that requests begin."""
-        return [frame for frame in self.heard() if not isinstance(frame, Began)]
+        """What has been sent since, but for what tells that requests begin and how far loads are."""
+        return [frame for frame in self.heard() if not isinstance(frame, Began | Loading)]
 
     def heard(self) -> list[Frame]:
         """All that has been sent since."""
@@ -241,6 +243,69 @@ def test_what_begins_is_told_before_its_first_step(inside: Inside, monkeypatch: 
     monkeypatch.setattr(engine, "_forward", lambda _: heard.extend(inside.heard()) or "no memory today")
     inside.turn()
     assert heard == [Began(["a", "b"])]
+
+
+def test_a_load_tells_that_it_begins_and_how_far_it_is(inside: Inside, llama: Path) -> None:
+    inside.do(Load("other", str(llama)))
+    *steps, loaded = inside.heard()
+    assert isinstance(loaded, Loaded)
+    assert steps[0] == Loading("other")
+    last = steps[-1]
+    assert isinstance(last, Loading)
+    assert last.done == last.total > 0
+
+
+def test_a_load_that_fails_tells_that_it_has_begun_too(inside: Inside) -> None:
+    inside.do(Load("other", "/nowhere"))
+    begun, failed = inside.heard()
+    assert begun == Loading("other")
+    assert isinstance(failed, LoadFailed)
+
+
+def test_a_heartbeat_tells_for_how_long_a_load_has_come_no_further(
+    inside: Inside, llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Heartbeat] = []
+    read = inside.worker._read
+
+    def late(*arguments: Any) -> Any:
+        loading = inside.worker._loading
+        assert loading is not None
+        loading._moved -= 100
+        told.append(inside.worker._heartbeat())
+        model = read(*arguments)
+        told.append(inside.worker._heartbeat())
+        return model
+
+    monkeypatch.setattr(inside.worker, "_read", late)
+    inside.do(Load("other", str(llama)))
+    assert [each.loading for each in told] == [True, True]
+    assert told[0].stalled_seconds >= 100
+    assert told[1].stalled_seconds < 100
+    assert not inside.worker._heartbeat().loading
+    assert inside.worker._heartbeat().stalled_seconds == 0
+
+
+def test_a_heartbeat_tells_how_large_the_step_under_way_is_and_what_others_took(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner: Any = inside.worker._engines["m"].model.runner
+    forward, told = runner.forward, list[Heartbeat]()
+
+    def watched(plan: object) -> Any:
+        told.append(inside.worker._heartbeat())
+        return forward(plan)
+
+    monkeypatch.setattr(runner, "forward", watched)
+    inside.do(Submit("r", "m", prompt(9), greedy(2)))
+    for _ in range(2):
+        inside.turn()
+    first, second = told
+    assert (first.tokens, first.largest) == (9, 0)
+    assert first.longest > 0, "of the steps that the model was tried out with"
+    assert (second.tokens, second.largest) == (1, 9)
+    assert second.stalled_seconds > 0
+    assert inside.worker._stepping is None, "a model that is unloaded would not be free"
 
 
 class Gone(BaseException):

@@ -6,13 +6,14 @@ from collections.abc import Callable
 import pynvml
 import pytest
 import trio
+from attrs import evolve
 from nvml_library import Gpu, Library, install, without_library
 from structlog.testing import capture_logs
 
 from config import Address
 from helexa.neuron import nvml
 from helexa.neuron.ailments import Surroundings
-from helexa.neuron.discovery import LOOK_SECONDS, Host, discover
+from helexa.neuron.discovery import FIRST_RENEWAL, LOOK_SECONDS, Host, Renewal, discover
 from helexa.neuron.guard import allowed_listen
 from helexa.neuron.nvml import Nvml, NvmlError
 from helexa.wire import fleet
@@ -163,6 +164,81 @@ async def test_a_driver_that_hangs_is_told_and_only_one_thread_waits_for_it(
         assert asked == 1
     finally:
         free.set()
+
+
+@pytest.fixture
+def hours() -> list[float]:
+    """The time, for tests to change."""
+    return [0.0]
+
+
+@pytest.fixture
+def watched(library: Library, hours: list[float]) -> Host:
+    """Two GPUs, on a clock of the test's own."""
+    return evolve(find(), renewal=Renewal(lambda: hours[0]))
+
+
+def troubles(host: Host) -> list[str | None]:
+    with capture_logs():
+        return [look.error for look in host.health()]
+
+
+def test_a_driver_that_was_loaded_again_is_asked_again(library: Library, watched: Host) -> None:
+    healthy = watched.health()
+    library.stale = True
+    assert troubles(watched) == [None, None]
+    assert (watched.health(), library.begun) == (healthy, 2)
+
+
+def test_a_driver_that_is_away_for_a_while_says_so_and_is_asked_again(
+    library: Library, watched: Host, hours: list[float]
+) -> None:
+    library.stale = True
+    library.faults["InitWithFlags", None] = nvml.DRIVER_NOT_LOADED
+    for hours[0] in (0.0, FIRST_RENEWAL - 1):  # also between two attempts
+        assert {"modprobe nvidia" in (error or "") for error in troubles(watched)} == {True}
+    assert all(look.memory_used_mb == look.memory_total_mb for look in watched.health())
+    library.faults.clear()
+    assert None not in troubles(watched)
+    hours[0] = FIRST_RENEWAL
+    assert troubles(watched) == [None, None]
+
+
+def test_a_gpu_that_fell_off_and_came_back_serves_again(library: Library, watched: Host, hours: list[float]) -> None:
+    library.faults["DeviceGetHandleByIndex", 1] = nvml.GPU_IS_LOST
+    first, second = troubles(watched)
+    assert first is None
+    assert "cuda:1 has fallen off the bus" in (second or "")
+    library.faults.clear()
+    library.stale = True  # what it had to tell of that device, it tells of another run of the driver
+    hours[0] = FIRST_RENEWAL
+    assert troubles(watched) == [None, None]
+
+
+def test_a_gpu_is_known_by_its_uuid_where_one_before_it_is_gone(library: Library, watched: Host) -> None:
+    """The library counts anew when it is initialised: what was the second device is the first one now."""
+    library.gpus[1].memory = (24 * 2**30, 7 * 2**30)
+    library.gpus.pop(0)
+    lost, there = watched.health()
+    assert "cuda:0 has fallen off the bus" in (lost.error or "")
+    assert (there.name, there.error, there.memory_used_mb) == ("cuda:1", None, 7 * 1024)
+
+
+def test_a_gpu_that_is_lost_for_good_has_nvml_initialised_ever_more_seldom(
+    library: Library, watched: Host, hours: list[float]
+) -> None:
+    library.faults["DeviceGetHandleByIndex", 1] = nvml.GPU_IS_LOST
+    for second in range(0, 3600, 2):
+        hours[0] = float(second)
+        troubles(watched)
+    assert library.begun - 1 == len([0, 10, 30, 70, 150, 310, 630, 1230, 1830, 2430, 3030])
+
+
+def test_trouble_after_good_times_is_looked_into_at_once(library: Library, watched: Host, hours: list[float]) -> None:
+    for hours[0] in (0.0, 100.0, 200.0):
+        library.stale = True
+        assert troubles(watched) == [None, None]
+        assert troubles(watched) == [None, None]
 
 
 def test_a_real_look_at_this_very_host() -> None:

@@ -76,6 +76,7 @@ def test_a_share_of_processor_time_is_worth_so_many_threads(
         (tmp_path / name).write_text(text)
     (tmp_path / "cpuinfo").write_text(X86)
     found = hosts.processor(tmp_path / "cpuinfo", listed, tmp_path)
+    assert hosts.usable_threads(listed, tmp_path) == found.threads
     everything = len(os.sched_getaffinity(0))
     assert found.threads == (everything if threads is None else min(everything, threads))
     assert (found.name, found.instructions) == ("Intel(R) Xeon(R) Platinum 8488C", INTEL)

@@ -12,6 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 from helexa.neuron.service import Service
 from helexa.wire.errors import ApiError
 from helexa.wire.fleet import Activation, ActivationFailure, LoadRequest
+from helexa.wire.ranks import Elsewhere
 
 
 @pytest.fixture
@@ -39,6 +40,13 @@ async def test_a_model_of_the_catalogue_is_loaded_from_its_source(
 async def test_a_source_in_the_request_goes_first(service: Service, engines: FakeEngines, llama: Path) -> None:
     await service.load(LoadRequest("q", f"path:{llama}"))
     assert engines.loads[0][1] == str(llama)
+
+
+async def test_the_engines_are_told_which_ranks_other_hosts_run(service: Service, engines: FakeEngines) -> None:
+    await service.load(LoadRequest("q", device="cpu"))
+    elsewhere = Elsewhere(1, "10.0.0.1", 9000, "secret")
+    await service.load(LoadRequest("l", device="cpu", elsewhere=elsewhere))
+    assert engines.elsewhere == [None, elsewhere]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """Content, reasoning and tool calls out of a model's text."""
 
 import json
-import time
 from collections.abc import Callable
 from itertools import count, pairwise
 
 import pytest
+from effort import grows_like_a_square
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -229,17 +229,11 @@ def test_call_ids_are_fresh_and_have_24_hexadecimal_digits() -> None:
     ],
 )
 def test_work_grows_with_the_length_of_the_output_not_its_square(opening: str, unit: str) -> None:
-    def seconds(chunks: int) -> float:
-        """Processor time of this process, the best of three, so that other work on the machine does not count."""
-        times = []
-        for _ in range(3):
-            start = time.process_time()
-            parse([opening, *[unit * 32] * chunks])
-            parse([opening + unit * 32 * chunks])
-            times.append(time.process_time() - start)
-        return min(times)
+    def work(chunks: int) -> None:
+        parse([opening, *[unit * 32] * chunks])
+        parse([opening + unit * 32 * chunks])
 
-    assert seconds(1600) < 30 * seconds(200), "8 times the text; its square would be 64"
+    assert not grows_like_a_square(work, 200)
 
 
 def test_arguments_survive_the_round_trip() -> None:

@@ -2,7 +2,7 @@
 
 import threading
 from pathlib import Path
-from time import perf_counter, thread_time
+from time import process_time, thread_time
 from typing import Any
 
 import pytest
@@ -238,10 +238,10 @@ def test_one_thread_s_limit_is_not_another_s(tmp_path: Path) -> None:
 def test_the_bounds_cost_little(tmp_path: Path) -> None:
     text = load(tmp_path, TEMPLATE)
     text.render(HELLO)
-    began = perf_counter()
+    began = process_time()
     for _ in range(200):
         text.render(HELLO * 8)
-    assert (perf_counter() - began) / 200 < 0.005
+    assert (process_time() - began) / 200 < 0.005
 
 
 def test_transformers_offers_the_place_to_step_in() -> None:

@@ -5,88 +5,14 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizer_files import BUILDERS, byte_level, chat_in, save
+from tokenizers import AddedToken, Tokenizer
 
-from helexa.text import ChatTokenizer, IncrementalDetokenizer, TemplateError, TextError, TokenizerError
-
-TEXTS = ["Hello world, how are you?", "the quick brown fox", "naïve café 你好 😀", "{}<>\n\n  "]
-TEMPLATE = """{{- bos_token if use_bos is defined else '' }}
-{%- if tools %}<|im_start|>tools {% for t in tools %}{{ t | tojson }}{% endfor %}<|im_end|>
-{% endif %}
-{%- for m in messages %}
-{%- if m.role == 'narrator' %}{{ raise_exception('Unknown role ' + m.role) }}{% endif %}
-{{- '<|im_start|>' + m.role + '\\n' + m.content }}
-{%- for c in m.tool_calls %}<tool_call>{{ c.function.name }} {{ c.function.arguments | tojson }}</tool_call>{% endfor %}
-{{- '<|im_end|>\\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}
-{%- if enable_thinking is defined and not enable_thinking %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}
-{%- endif %}"""
-PARTS_TEMPLATE = (
-    """{% for m in messages %}{{ m.role }}: {% for p in m.content %}{{ p.text }}{% endfor %};{% endfor %}"""
-)
-TOOL = {"type": "function", "function": {"name": "add", "description": "", "parameters": {"type": "object"}}}
-
-
-def byte_level() -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=330,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(TEXTS, trainer)
-    plain = ["<think>", "</think>", "<tool_call>", "</tool_call>", "<| a b |>"]
-    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in plain])
-    return tokenizer
-
-
-def byte_fallback() -> Tokenizer:
-    words = ["▁", "▁Hello", "▁world", "Hello", "▁▁", "lo", "x", "é", "."]
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *words]
-    vocabulary = {token: i for i, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.BPE(vocabulary, [], byte_fallback=True, unk_token="<unk>", fuse_unk=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    tokenizer.decoder = decoders.Sequence(steps)
-    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
-    tokenizer.add_tokens([AddedToken("<think>", special=False, normalized=False)])
-    return tokenizer
-
-
-def metaspace() -> Tokenizer:
-    tokenizer = Tokenizer(models.Unigram([("<unk>", 0.0), ("▁", -2.0), *((c, -3.0) for c in "abc")], unk_id=0))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    tokenizer.add_special_tokens(["</s>"])
-    return tokenizer
-
-
-def word_piece() -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece({"[UNK]": 0, "ab": 1, "##c": 2, "##ab": 3, ".": 4}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.decoder = decoders.WordPiece()
-    tokenizer.add_special_tokens(["[SEP]"])
-    return tokenizer
-
-
-BUILDERS = {"byte level": byte_level, "byte fallback": byte_fallback, "metaspace": metaspace, "word piece": word_piece}
-
-
-def save(tokenizer: Tokenizer, path: Path, **config: Any) -> Path:
-    path.mkdir(exist_ok=True)
-    tokenizer.save(str(path / "tokenizer.json"))
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", **config}
-    (path / "tokenizer_config.json").write_text(json.dumps(settings))
-    return path
+from helexa.text import ChatTokenizer, IncrementalDetokenizer, TextError, TokenizerError
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +35,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> ChatTokenizer:
 
 @pytest.fixture
 def chat(tmp_path: Path) -> ChatTokenizer:
-    config = {"eos_token": "<|im_end|>", "bos_token": "<|endoftext|>", "chat_template": TEMPLATE}
-    return ChatTokenizer.load(save(byte_level(), tmp_path / "model", **config))
+    return chat_in(tmp_path / "model")
 
 
 def stream(detokenizer: IncrementalDetokenizer, ids: list[int], cuts: list[int]) -> str:
@@ -226,118 +151,6 @@ def test_decoding_a_token_costs_the_same_late_in_a_stream(
         detokenizer.push([token_id])
     assert max(sizes, default=0) <= 5
     assert len(sizes) <= 3 * 2 * raw.get_vocab_size()
-
-
-def test_render_writes_the_prompt_and_the_generation_header(chat: ChatTokenizer) -> None:
-    prompt = chat.render([{"role": "user", "content": "hi"}])
-    assert prompt == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
-    assert chat.render([{"role": "user", "content": "hi"}], add_generation_prompt=False) == prompt[:-22]
-
-
-def test_render_hands_tools_and_options_to_the_template(chat: ChatTokenizer) -> None:
-    prompt = chat.render([{"role": "user", "content": "hi"}], tools=[TOOL], template_kwargs={"enable_thinking": False})
-    assert '"name": "add"' in prompt
-    assert prompt.endswith("<think>\n\n</think>\n\n")
-
-
-def test_capabilities_are_seen_from_the_template(chat: ChatTokenizer) -> None:
-    assert (chat.has_chat_template, chat.supports_tools, chat.supports_thinking) == (True, True, True)
-
-
-def test_a_template_that_ignores_tools_does_not_support_them(tmp_path: Path) -> None:
-    template = "{# tools #}{% for m in messages %}{{ m.content }}{% endfor %}"
-    chat = ChatTokenizer.load(save(byte_level(), tmp_path, chat_template=template))
-    assert (chat.has_chat_template, chat.supports_tools, chat.supports_thinking) == (True, False, False)
-
-
-CALLS = [{"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}]
-
-
-@pytest.mark.parametrize(
-    ("message", "expected"),
-    [
-        ({"role": "assistant", "content": None}, "assistant\n"),
-        ({"role": "assistant"}, "assistant\n"),
-        ({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, "user\na\nb"),
-        ({"role": "developer", "content": "be kind"}, "system\nbe kind"),
-        (
-            {"role": "assistant", "content": None, "tool_calls": CALLS},
-            'assistant\n<tool_call>add {"a": 1}</tool_call>',
-        ),
-        (
-            {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{oops"}}]},
-            'assistant\n<tool_call>f "{oops"</tool_call>',
-        ),
-        (
-            {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": ""}}]},
-            "assistant\n<tool_call>f {}</tool_call>",
-        ),
-        ({"role": "assistant", "content": "x", "tool_calls": []}, "assistant\nx"),
-        ({"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}, "assistant\nNo."),
-    ],
-)
-def test_messages_are_normalised_for_the_template(chat: ChatTokenizer, message: dict[str, Any], expected: str) -> None:
-    before = json.dumps(message)
-    assert chat.render([message], add_generation_prompt=False) == f"<|im_start|>{expected}<|im_end|>\n"
-    assert json.dumps(message) == before
-
-
-@pytest.mark.parametrize(
-    ("messages", "sentence"),
-    [
-        ([], "at least one message"),
-        ([{"content": "x"}], r"messages\[0\] has no role"),
-        (["x"], r"messages\[0\] has no role"),
-        ([{"role": "user", "content": 3}], r"messages\[0\]\.content is neither text nor a list"),
-        (
-            [{"role": "user", "content": [{"type": "image_url"}]}],
-            "part of type 'image_url'; this model reads only text",
-        ),
-        ([{"role": "assistant", "tool_calls": "x"}], r"messages\[0\]\.tool_calls is not a list"),
-        ([{"role": "narrator", "content": "x"}], "rejects these messages: Unknown role narrator"),
-    ],
-)
-def test_messages_that_cannot_be_rendered_are_refused_in_a_sentence(
-    chat: ChatTokenizer, messages: list[dict[str, Any]], sentence: str
-) -> None:
-    with pytest.raises(TemplateError, match=sentence):
-        chat.render(messages)
-
-
-@pytest.mark.parametrize("option", ["chat_template", "tokenize", "continue_final_message", "messages", "conversation"])
-def test_template_options_cannot_reach_the_renderer(chat: ChatTokenizer, option: str) -> None:
-    with pytest.raises(TemplateError, match=f"may not set '{option}'"):
-        chat.render([{"role": "user", "content": "x"}], template_kwargs={option: "{{ 1 }}"})
-
-
-@pytest.mark.parametrize(
-    "template",
-    ["{{ messages[0].content.nothing.at.all }}", "{{ 1 // 0 }}", "{% if %}", "{{ ''.__class__.__mro__[1] + 1 }}"],
-)
-def test_a_broken_template_is_reported_as_such(tmp_path: Path, template: str) -> None:
-    chat = ChatTokenizer.load(save(byte_level(), tmp_path, chat_template=template))
-    with pytest.raises(TemplateError, match=r"chat template rejects these messages: \S"):
-        chat.render([{"role": "user", "content": "x"}])
-
-
-def test_a_model_without_template_says_so(tmp_path: Path) -> None:
-    chat = ChatTokenizer.load(save(byte_level(), tmp_path))
-    assert not chat.has_chat_template
-    with pytest.raises(TemplateError, match="has no chat template"):
-        chat.render([{"role": "user", "content": "x"}])
-
-
-def test_a_template_that_reads_only_parts_gets_parts(tmp_path: Path) -> None:
-    chat = ChatTokenizer.load(save(byte_level(), tmp_path, chat_template=PARTS_TEMPLATE))
-    assert chat.render([{"role": "user", "content": "hi"}]) == "user: hi;"
-
-
-def test_the_tool_use_template_is_taken_when_tools_are_given(tmp_path: Path) -> None:
-    named = [{"name": "default", "template": "plain"}, {"name": "tool_use", "template": "{{ tools[0].function.name }}"}]
-    chat = ChatTokenizer.load(save(byte_level(), tmp_path, chat_template=named))
-    messages = [{"role": "user", "content": "x"}]
-    assert (chat.render(messages), chat.render(messages, tools=[TOOL])) == ("plain", "add")
-    assert chat.supports_tools
 
 
 def test_prompt_ids_have_a_bos_token_exactly_if_the_template_writes_one(chat: ChatTokenizer) -> None:

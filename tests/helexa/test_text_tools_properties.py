@@ -1,10 +1,10 @@
 """What holds for tool calls in every format, whatever a model writes: nothing is lost, cut differently, or slow."""
 
 import json
-import time
 from itertools import pairwise
 
 import pytest
+from effort import grows_like_a_square
 from hypothesis import given
 from hypothesis import strategies as st
 from tool_texts import BEGIN, CLOSE, END, OPEN, PAIRS, SEP, content, parse
@@ -197,14 +197,8 @@ def test_work_grows_with_the_length_of_the_output_not_its_square(
     unit: str,
     stream: bool,  # noqa: FBT001
 ) -> None:
-    def seconds(chunks: int) -> float:
-        """Processor time of this process, the best of three, so that other work on the machine does not count."""
-        times = []
-        for _ in range(3):
-            start = time.process_time()
-            parse(tool_format, [opening, *[unit * 16] * chunks], stream=stream)
-            parse(tool_format, [opening + unit * 16 * chunks], stream=stream)
-            times.append(time.process_time() - start)
-        return min(times)
+    def work(chunks: int) -> None:
+        parse(tool_format, [opening, *[unit * 16] * chunks], stream=stream)
+        parse(tool_format, [opening + unit * 16 * chunks], stream=stream)
 
-    assert seconds(400) < 30 * seconds(50), "8 times the text; its square would be 64"
+    assert not grows_like_a_square(work, 50)

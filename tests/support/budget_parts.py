@@ -22,6 +22,8 @@ from helexa.cortex.ledger.limits import Limit, Payer, Prices, payer
 COST: Final = Cost(2.0, 10.0)
 """Of the model: dollars per million tokens."""
 PRICES: Final = Prices.of(COST)
+IMPATIENT: Final = (str(Path(__file__).with_name("impatient.py")),)
+"""The command line for a `Host` whose database is away again and again."""
 _SECRET: Final = {"HELEXA_SECRET": "the secret of the budgets' fleet"}
 
 
@@ -92,6 +94,7 @@ class Host:
         ready: the path that answers 200 as soon as it serves.
         log: where all that it says is appended to.
         wrapper: a command that runs it; empty: it is run as it is.
+        program: what Python is to run.
     """
 
     topology: Path
@@ -100,6 +103,7 @@ class Host:
     ready: str
     log: Path
     wrapper: Sequence[str] = ()
+    program: Sequence[str] = ("-m", "helexa")
     process: subprocess.Popen = field(default=None)
     _tee: subprocess.Popen = field(default=None)
 
@@ -109,7 +113,7 @@ class Host:
 
     def begin(self) -> None:
         """Start it, without waiting."""
-        command = [*self.wrapper, sys.executable, "-m", "helexa", "up", str(self.topology), "--host", self.host]
+        command = [*self.wrapper, sys.executable, *self.program, "up", str(self.topology), "--host", self.host]
         with self.log.open("a") as log:  # by way of a pipe: the process's own files may be limited in size
             self._tee = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=log, start_new_session=True)
         state = str(self.topology.parent.parent / "state")  # what is kept beside a database that is no file
@@ -131,7 +135,7 @@ class Host:
     def wait(self) -> None:
         """Wait until it serves."""
         headers = {"authorization": f"Bearer {_SECRET['HELEXA_SECRET']}"}  # a neuron asks for it
-        with httpx.Client(timeout=5, headers=headers) as client:
+        with httpx.Client(timeout=5, headers=headers, verify=False) as client:
             wait_until(lambda: self._is_ready(client), START_SECONDS, f"{self.host} to serve")
 
     def _is_ready(self, client: httpx.Client) -> bool:

@@ -103,7 +103,7 @@ class Crowd:
         while True:
             self.over += await trio.to_thread.run_sync(self.books.over, self.limits)
             self.looks += 1
-            await trio.sleep(0.1)
+            await trio.sleep(0.25)
 
 
 def summary(gots: Sequence[Got]) -> Counter[str]:

@@ -12,6 +12,7 @@ from helexa.neuron.ports import End
 from helexa.wire import errors
 from helexa.wire.errors import ApiError
 from helexa.wire.fleet import ActorReport, Limit, ModelReport
+from helexa.wire.ranks import Elsewhere
 from helexa.wire.sampling import SamplingParams
 
 
@@ -69,6 +70,7 @@ class FakeEngines:
     models: dict[str, ModelReport] = field(factory=dict)
     loads: list[tuple[str, str, str | None]] = field(factory=list)
     quants: list[Quant | None] = field(factory=list)
+    elsewhere: list[Elsewhere | None] = field(factory=list)
     submitted: list[Submitted] = field(factory=list)
     restarts: list[tuple[str, bool]] = field(factory=list)
     gate: trio.Event | None = None
@@ -82,8 +84,16 @@ class FakeEngines:
     def actors(self) -> tuple[ActorReport, ...]:
         return (ActorReport("device-worker:cpu", "running", 0, 0, None, 1.5),)
 
-    async def load(self, model: str, path: str, device: str | None, quant: Quant | None = None) -> None:
+    async def load(
+        self,
+        model: str,
+        path: str,
+        device: str | None,
+        quant: Quant | None = None,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
         self.loads.append((model, path, device))
+        self.elsewhere.append(elsewhere)
         self.quants.append(quant)
         if self.models.get(model, ModelReport(model, "failed")).status == "failed":
             self.models[model] = ModelReport(model, "loading", "cpu")

@@ -76,12 +76,12 @@ def main() -> None:
     directory = Path(sys.argv.pop(1))
     load = worker.load_model
 
-    def load_model(*arguments: Any) -> LoadedModel:
+    def load_model(*arguments: Any, **named: Any) -> LoadedModel:
         try:
             fire(directory / "load")
         except Exception as error:
             raise LoadError(f"{type(error).__name__}: {error}") from error
-        model = load(*arguments)
+        model = load(*arguments, **named)
         return evolve(model, runner=FaultyRunner(model.runner, directory / "step"))
 
     worker.load_model = load_model  # type: ignore[assignment]  # the one seam there is

@@ -17,6 +17,8 @@ from attrs import define, field
 
 T = TypeVar("T")
 START_SECONDS = 90.0
+HTTP = httpx.Client(verify=False, timeout=5, limits=httpx.Limits(max_keepalive_connections=0))
+"""For what is asked again and again: `httpx.get` reads all certificates of this machine first, 20 ms of a processor."""
 
 
 def free_port() -> int:
@@ -25,14 +27,14 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def wait_until(condition: Callable[[], T], seconds: float, what: str) -> T:
-    """Poll a real process until `condition` is true; its value."""
+def wait_until(condition: Callable[[], T], seconds: float, what: str | Callable[[], str]) -> T:
+    """Poll a real process until `condition` is true; its value. `what` is asked for at the end, where it is a call."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := condition():
             return value
         time.sleep(0.05)
-    pytest.fail(f"not within {seconds:g} s: {what}")
+    pytest.fail(f"not within {seconds:g} s: {what if isinstance(what, str) else what()}")
 
 
 @define
@@ -59,7 +61,8 @@ class Fleet:
         with self.log.open("w") as log:
             command = [sys.executable, "-m", "helexa", "up", str(self.topology)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        wait_until(lambda: self.is_ready(ready), START_SECONDS, f"a fleet that serves; it said {self.log.read_text()}")
+        said = lambda: f"a fleet that serves; it said {self.log.read_text()}"  # noqa: E731 - read when it is too late
+        wait_until(lambda: self.is_ready(ready), START_SECONDS, said)
         return self
 
     def is_ready(self, path: str) -> bool:
@@ -69,28 +72,39 @@ class Fleet:
 
     def get(self, path: str) -> int:
         try:
-            return httpx.get(self.url + path, timeout=5).status_code
+            return HTTP.get(self.url + path).status_code
         except httpx.TransportError:
             return 0
 
     def model(self) -> dict:
-        return httpx.get(f"{self.url}/v1/models/helexa/tiny").json()
+        return HTTP.get(f"{self.url}/v1/models/helexa/tiny").json()
 
     def engine_health(self) -> dict:
-        return httpx.get(f"{self.neuron_url}/health").json()["models"][0]
+        return HTTP.get(f"{self.neuron_url}/health").json()["models"][0]
 
     def family(self) -> list[psutil.Process]:
         """Root, neuron and engine worker, in that order."""
         root = psutil.Process(self.process.pid)
         return [root, *root.children(recursive=True)]
 
-    def stop(self, with_signal: int = signal.SIGTERM, seconds: float = 10) -> int:
+    def workers(self) -> list[int]:
+        """The processes of its engine workers that there are now."""
+        return [each.pid for each in self.family() if "helexa.engine.worker" in _command_line(each)]
+
+    def stop(self, with_signal: int = signal.SIGTERM, seconds: float = 20) -> int:
         family = self.family() if self.process.poll() is None else []
         if family:
             self.process.send_signal(with_signal)
         code = self.process.wait(seconds)
-        gone_all(family, 3)
+        gone_all(family, 10)
         return code
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # it has ended meanwhile
+        return []
 
 
 def gone_all(family: list[psutil.Process], seconds: float) -> None:

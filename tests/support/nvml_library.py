@@ -42,6 +42,8 @@ class Library:
         levels: how close two devices are.
         peers: which pairs can read each other's memory; `None`: the driver does not tell.
         missing: functions that this version does not have.
+        stale: its driver was loaded again; nothing works until it is initialised anew.
+        begun: how often it was initialised.
         said: its words for an error that the package has none for.
     """
 
@@ -51,6 +53,8 @@ class Library:
     peers: set[tuple[int, int]] | None = field(factory=set)
     missing: set[str] = field(factory=set)
     cuda: int = 12080
+    stale: bool = False
+    begun: int = 0
     before: Callable[[str], None] = lambda _function: None
 
     def __attrs_post_init__(self) -> None:
@@ -68,6 +72,8 @@ class Library:
         if name == "nvmlErrorString":
             return b"said by the library."
         function = name.removeprefix("nvml").removesuffix("_v2").removesuffix("_v3").removesuffix("_v1")
+        if self.stale and function not in {"InitWithFlags", "Shutdown"}:
+            return 1
         device, rest = self._device(function, arguments)
         for key in ((function, device), ("*", device)):
             if (code := self.faults.get(key)) is not None:
@@ -85,7 +91,11 @@ class Library:
         return next(i for i, gpu in enumerate(self.gpus) if addressof(gpu.handle) == addressof(handle.contents))
 
     def _init_with_flags(self, _flags: int) -> None:
-        pass
+        self.stale = False
+        self.begun += 1
+
+    def _shutdown(self) -> None:
+        self.stale = True
 
     def _system_get_driver_version(self, buffer: Any, _size: Any) -> None:
         buffer.value = b"560.35.03"
@@ -96,8 +106,11 @@ class Library:
     def _device_get_count(self, count: Any) -> None:
         count._obj.value = len(self.gpus)
 
-    def _device_get_handle_by_index(self, index: int, handle: Any) -> None:
+    def _device_get_handle_by_index(self, index: int, handle: Any) -> int:
+        if index >= len(self.gpus):
+            return 2
         handle._obj.contents = self.gpus[index].handle
+        return 0
 
     def _device_get_name(self, index: int, buffer: Any, _size: Any) -> None:
         buffer.value = self.gpus[index].name.encode()

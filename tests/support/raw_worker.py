@@ -22,6 +22,7 @@ from helexa.engine.protocol import (
     Hello,
     Loaded,
     LoadFailed,
+    Loading,
     Tokens,
 )
 
@@ -38,6 +39,7 @@ class RawWorker:
     socket: socket.socket
     heartbeats: list[Heartbeat] = field(factory=list)
     began: list[str] = field(factory=list)
+    loading: list[Loading] = field(factory=list)
     _reader: FrameReader = field(factory=FrameReader)
     _frames: deque[Frame] = field(factory=deque)
 
@@ -56,7 +58,7 @@ class RawWorker:
         self.socket.sendall(b"".join(map(protocol.encode, frames)))
 
     def next(self, *kinds: type[F]) -> F:
-        """The next frame that is no heartbeat and begins nothing; the test fails if it is none of `kinds`."""
+        """The next frame that answers something; the test fails if it is none of `kinds`."""
         while not self._frames:
             self._fill()
         frame = self._frames.popleft()
@@ -72,6 +74,8 @@ class RawWorker:
                 self.heartbeats.append(frame)
             elif isinstance(frame, Began):
                 self.began += frame.requests
+            elif isinstance(frame, Loading):
+                self.loading.append(frame)
             else:
                 self._frames.append(frame)
 

@@ -127,6 +127,10 @@ def test_a_model_on_its_way_shows_how_far_it_is() -> None:
     assert "fetching, 30 % of 10.0 GiB, 1m15s left" in lines[1]
     loads = with_one(ModelReport("m", "loading", "cpu", progress=Progress("loading")))
     assert " loading " in text_of(render_held(held(listing.snapshot(loads.fleet))))[1]
+    progress = Progress("loading", 3 * 2**30, 10 * 2**30, 1e9, 7.0)
+    for status in ("loading", "recovering"):
+        lines = ps(with_one(ModelReport("m", status, "cpu", progress=progress)))  # type: ignore[arg-type]  # both are
+        assert f"{status}, 30 % of 10.0 GiB, 7s left" in lines[1]
 
 
 def test_models_that_are_not_loaded_are_not_held() -> None:

@@ -51,7 +51,7 @@ def described(device: DeviceInfo, found: Discovery) -> str:
 def _missing(neuron: Neuron, found: Discovery) -> Iterator[Finding]:
     here = [device.name for device in found.devices]
     for name in neuron.devices or ():
-        if name not in here and name != "cpu":
+        if name not in here and not name.startswith("cpu"):
             message = f"neurons.{neuron.name}.devices names {name}, and this host has {', '.join(here)}"
             yield Finding("devices", "problem", message, "name devices that are here, or leave 'devices' out")
 

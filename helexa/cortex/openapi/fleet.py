@@ -81,9 +81,10 @@ SCHEMAS: Final[dict[str, Schema]] = {
         fits=FLAG,
         sites=items(
             table(
-                ["node", "device", "need_mb", "free_mb", "total_mb", "evicts", "verdict", "reason"],
+                ["node", "device", "others", "need_mb", "free_mb", "total_mb", "evicts", "verdict", "reason"],
                 node=TEXT,
                 device=nullable(TEXT),
+                others=items(table(["node", "device"], node=TEXT, device=TEXT)),
                 need_mb=COUNT,
                 free_mb=COUNT,
                 total_mb=COUNT,

@@ -1,5 +1,6 @@
 """What cortex knows of its fleet: plain values, written by ``state.State`` alone, read by everyone else."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 
@@ -16,9 +17,27 @@ from helexa.wire.fleet import (
     ModelReport,
     Version,
 )
+from helexa.wire.rank_reports import RankReport
+from helexa.wire.ranks import devices_of
+
+_HOST = "cpu"
 
 At = tuple[str, str]
 """A node and a model."""
+
+
+def memory_of(device: str) -> str:
+    """Whose memory a device has: ``cpu`` and ``cpu:1`` are workers of their own, and share what the host has."""
+    return _HOST if device.partition(":")[0] == _HOST else device
+
+
+def ranks_by_memory(device: str | None) -> Counter[str]:
+    """How many times a model takes what it holds, by whose memory it takes that from.
+
+    Args:
+        device: as in a report of a model: torch's name of one, or of several that share it.
+    """
+    return Counter(map(memory_of, devices_of(device)))
 
 
 @frozen
@@ -37,6 +56,7 @@ class Sighting:
     activation: Activation = field(factory=Activation)
     actors: tuple[ActorReport, ...] = ()
     estimates: Mapping[str, Estimate] = field(factory=dict)
+    ranks: tuple[RankReport, ...] = ()
 
 
 @frozen
@@ -67,10 +87,14 @@ class Node:
 
     @property
     def devices(self) -> tuple[DeviceInfo, ...]:
-        """The devices that it uses, of those it has."""
+        """The devices that it uses, of those it has; a CPU as often as the topology names it."""
         found = self.sighting.discovery.devices if self.sighting else ()
-        wanted = self.settings.devices
-        return found if wanted is None else tuple(device for device in found if device.name in wanted)
+        if (wanted := self.settings.devices) is None:
+            return found
+        known = {device.name: device for device in found}
+        again = [name for name in wanted if name not in known and memory_of(name) in known]
+        there = [device for device in found if device.name in wanted]
+        return (*there, *(evolve(known[memory_of(name)], name=name) for name in again))
 
     def model(self, model: str) -> ModelReport | None:
         """What it last said of a model, as ``models`` has it."""
@@ -124,7 +148,8 @@ class Load:
     Attributes:
         evicts: models that have to make room for it on that node.
         began_at: seconds of a monotonic clock.
-        used_mb: MiB of the device in use without it, once those have gone.
+        used_mb: MiB in use without it of each memory it is to have a part of, once those have gone; 0 if left out.
+        others: node and device of the ranks on other nodes.
     """
 
     model: str
@@ -132,7 +157,14 @@ class Load:
     device: str
     evicts: tuple[str, ...]
     began_at: float
-    used_mb: int = 0
+    used_mb: Mapping[str, int] = field(factory=dict)
+    others: tuple[tuple[str, str], ...] = ()
+
+    def takes_from(self, node: str, device: str) -> bool:
+        """Whether it is to have a part of that device's memory."""
+        there = [other for name, other in self.others if name == node]
+        there += devices_of(self.device) if self.node == node else ()
+        return memory_of(device) in map(memory_of, there)
 
 
 @frozen
@@ -170,7 +202,7 @@ class Fleet:
         draining: what is about to be unloaded and gets no further requests; live.
         loads: under way, by model; live.
         failures: remembered; live.
-        cycles: models unloaded from each node's device since its worker began; live.
+        cycles: models unloaded from each node's device, or group of devices, since its worker began; live.
         clock: seconds of the monotonic clock that all times here are of.
         problems: what is wrong with the topology file's latest edit, which therefore is not in force.
         applied_at: Unix time since when the topology is in force.

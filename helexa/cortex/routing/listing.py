@@ -113,7 +113,8 @@ def snapshot(fleet: Fleet) -> dict[str, Any]:
 def _load(fleet: Fleet, model: str) -> dict[str, Any]:
     load = fleet.loads[model]
     seconds = round(fleet.clock() - load.began_at, 1)
-    found = {"model": model, "node": load.node, "device": load.device, "evicts": list(load.evicts)}
+    others = [{"node": node, "device": device} for node, device in load.others]
+    found = {"model": model, "node": load.node, "device": load.device, "others": others, "evicts": list(load.evicts)}
     return {**found, "seconds": seconds}
 
 

@@ -69,6 +69,7 @@ def _site(site: Site) -> dict[str, Any]:
     return {
         "node": site.node,
         "device": site.device or None,
+        "others": [{"node": node, "device": device} for node, device in site.others],
         "need_mb": site.need_mb,
         "free_mb": site.free_mb,
         "total_mb": site.total_mb,

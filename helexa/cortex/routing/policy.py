@@ -46,7 +46,12 @@ class Route:
 
 @frozen
 class ColdLoad:
-    """Load the model first: there, after ``evicts`` have made room."""
+    """Load the model first: there, after ``evicts`` have made room.
+
+    Attributes:
+        device: torch's name of one, or of several that share the model, as in ``cuda:0+cuda:1``.
+        others: node and device of each of the last ranks, where several nodes share it; rank 0's node is ``node``.
+    """
 
     model: str
     source: str
@@ -54,6 +59,7 @@ class ColdLoad:
     device: str
     evicts: tuple[str, ...] = ()
     quant: Quant | None = None
+    others: tuple[tuple[str, str], ...] = ()
 
 
 @frozen
@@ -184,10 +190,15 @@ def _from_catalogue(fleet: Fleet, model: str, avoid: AbstractSet[str], now: floa
     return _place(entry, placement.survey(fleet, entry, now, avoid), now)
 
 
+def cold_load(entry: Model, site: Site) -> ColdLoad:
+    """To load a model at a place that it fits."""
+    return ColdLoad(entry.id, entry.source, site.node, site.device, site.evicts, entry.quant, site.others)
+
+
 def _place(entry: Model, sites: tuple[Site, ...], now: float) -> ColdLoad | Wait | Refusal:
     by_verdict = {site.verdict: site for site in reversed(sites)}  # the first of each
     if (best := by_verdict.get("fits")) is not None:
-        return ColdLoad(entry.id, entry.source, best.node, best.device, best.evicts, entry.quant)
+        return cold_load(entry, best)
     untils = [site.until for site in sites if site.until is not None]
     if (later := by_verdict.get("later")) is not None:
         return Wait(entry.id, f"{later.node}: {later.reason}", min(untils, default=None))

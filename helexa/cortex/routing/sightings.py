@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from attrs import evolve
 
-from helexa.cortex.routing.fleet import Holder, Node, Sighting
+from helexa.cortex.routing.fleet import Holder, Node, Sighting, ranks_by_memory
 from helexa.wire.fleet import DeviceHealth, ModelReport
 from helexa.wire.progress import Progress
 
@@ -110,7 +110,9 @@ def corrected(said: Sighting, known: Sighting, since: set[str]) -> Sighting:
     return evolve(said, models=tuple(models), devices=known.devices)
 
 
-def patched(known: Sighting, model: str, report: ModelReport | None, used_mb: int | None = None) -> Sighting:
+def patched(
+    known: Sighting, model: str, report: ModelReport | None, used_mb: Mapping[str, int] | None = None
+) -> Sighting:
     """What is known of a node, once it has loaded a model, or unloaded it.
 
     Its devices are told to have that memory in use, or no more, until they are measured anew: the next model would be
@@ -120,38 +122,53 @@ def patched(known: Sighting, model: str, report: ModelReport | None, used_mb: in
         known: until now.
         model: its id.
         report: what the node said of it; ``None`` if it was unloaded.
-        used_mb: MiB of its device that were in use without it; ``None`` if it was not loaded.
+        used_mb: MiB of each memory it has a part of that were in use without it; ``None`` if it was not loaded.
     """
     devices, gone = known.devices, next((each for each in known.models if each.id == model), None)
     if report is None and gone is not None:
-        devices = _using(devices, gone.device, lambda used: max(0, used - held_mb(gone)))
+        devices = _using(devices, gone, lambda told, held: max(0, told.memory_used_mb - held))
     if report is not None and used_mb is not None:  # part of it may have been measured while it was being loaded
-        devices = _using(devices, report.device, lambda used: max(used, used_mb + held_mb(report)))
+        before = used_mb
+        devices = _using(devices, report, lambda told, held: max(told.memory_used_mb, before.get(told.name, 0) + held))
     models = [each for each in known.models if each.id != model]
     models += [report] if report is not None else []
     return evolve(known, models=tuple(models), devices=devices)
 
 
-def _using(devices: Iterable[DeviceHealth], name: str | None, change: Callable[[int], int]) -> tuple[DeviceHealth, ...]:
+def _using(
+    devices: Iterable[DeviceHealth], report: ModelReport, change: Callable[[DeviceHealth, int], int]
+) -> tuple[DeviceHealth, ...]:
+    """The devices with another memory in use where a model has a part of it; ``change`` is told what that holds."""
+    ranks, held = ranks_by_memory(report.device), held_mb(report)
     return tuple(
-        evolve(each, memory_used_mb=change(each.memory_used_mb)) if each.name == name else each for each in devices
+        evolve(each, memory_used_mb=change(each, held * ranks[each.name])) if each.name in ranks else each
+        for each in devices
     )
 
 
-def used_mb(node: Node | None, device: str, without: Iterable[str]) -> int:
-    """MiB of a device in use, once some of its models have gone."""
+def used_mb(node: Node | None, device: str, without: Iterable[str]) -> dict[str, int]:
+    """MiB in use of each memory that a device or a group of them has, once some of its models have gone."""
     if node is None or node.sighting is None:
-        return 0
-    used = sum(each.memory_used_mb for each in node.sighting.devices if each.name == device)
-    going = set(without)
-    return max(0, used - sum(held_mb(each) for each in node.models if each.id in going))
+        return {}
+    wanted, going = ranks_by_memory(device), set(without)
+    used = {each.name: each.memory_used_mb for each in node.sighting.devices if each.name in wanted}
+    for report in node.models:
+        for memory, ranks in ranks_by_memory(report.device).items() if report.id in going else ():
+            used[memory] = used.get(memory, 0) - ranks * held_mb(report)
+    return {memory: left for memory, left in used.items() if left > 0}
 
 
 def held_mb(report: ModelReport, *, limited: bool = False) -> int:
-    """MiB that a model has of its device. On a host, memory of the KV cache is committed as it is used.
+    """MiB that a model has of its device, of each of several.
+
+    On a host, memory of the KV cache is committed as it is used.
 
     Args:
         report: the model.
         limited: whether its neuron may use so much of the device and no more: then a host's KV caches count in full.
     """
-    return report.memory_mb + (report.kv_mb if limited or report.device != "cpu" else 0)
+    return report.memory_mb + (report.kv_mb if limited or not _is_on_host(report) else 0)
+
+
+def _is_on_host(report: ModelReport) -> bool:
+    return set(ranks_by_memory(report.device)) == {"cpu"}

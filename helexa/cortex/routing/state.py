@@ -15,6 +15,7 @@ from helexa.cortex.routing.fleet import At, Failure, Fleet, Load, Node, Sighting
 from helexa.cortex.routing.policy import ColdLoad, Decision, Route, Wanted, resolve
 from helexa.cortex.routing.sightings import Told
 from helexa.wire.fleet import ModelReport
+from helexa.wire.ranks import devices_of
 
 FIRST_BACKOFF, LAST_BACKOFF = 5.0, 300.0
 """Seconds until a failed load is tried again, doubled each time."""
@@ -170,7 +171,7 @@ class State:
         if plan.model in self._loads:
             raise RuntimeError(f"{plan.model} is being loaded already")
         used = sightings.used_mb(self.fleet.nodes.get(plan.node), plan.device, without=plan.evicts)
-        load = Load(plan.model, plan.node, plan.device, plan.evicts, self._clock(), used)
+        load = Load(plan.model, plan.node, plan.device, plan.evicts, self._clock(), used, plan.others)
         self._loads[plan.model] = load
         return load
 
@@ -257,14 +258,16 @@ class State:
         """An edit of the topology is not valid; nothing changes but that this is known."""
         self.fleet = evolve(self.fleet, problems=problems)
 
-    def _patch(self, node: str, model: str, report: ModelReport | None, used_mb: int | None = None) -> None:
+    def _patch(
+        self, node: str, model: str, report: ModelReport | None, used_mb: Mapping[str, int] | None = None
+    ) -> None:
         """Know of a load or an unload before the poller tells.
 
         Args:
             node: its name.
             model: its id.
             report: ``None`` if it was unloaded.
-            used_mb: of a model that was loaded: MiB of its device that were in use without it.
+            used_mb: of a model that was loaded: MiB of each memory it has a part of that were in use without it.
         """
         self._changed_at[node, model] = self._clock()
         before = self.fleet.nodes.get(node)
@@ -316,8 +319,15 @@ class State:
             return
         for report in sightings.unloaded(before, after):
             if report.device is not None:
-                at = (after.name, report.device)
-                self._cycles[at] = self._cycles.get(at, 0) + 1
+                self._count_cycle(after, report.device)
+
+    def _count_cycle(self, node: Node, device: str) -> None:
+        """A group's processes end with the last of its models, and their memory is whole again."""
+        at = (node.name, device)
+        if len(devices_of(device)) > 1 and all(report.device != device for report in node.models):
+            self._cycles.pop(at, None)
+        else:
+            self._cycles[at] = self._cycles.get(at, 0) + 1
 
     def _note_failures(self, before: Node, after: Node) -> dict[str, str]:
         """Remember what a node failed to load by itself, so that it is not asked again at once; what, and why."""
