@@ -34,9 +34,9 @@ type:
 contracts:
     {{ bin }}/lint-imports --no-logo
 
-# run the tests, on two cores; a file's tests share its fleet
+# run the tests, on two cores; a file's tests share its fleet, and files that take long come first
 test *arguments:
-    {{ bin }}/pytest --numprocesses 2 --dist loadfile {{ arguments }}
+    {{ bin }}/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder {{ arguments }}
 
 # everything a change has to pass
 check: lint type contracts test

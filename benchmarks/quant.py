@@ -1,6 +1,6 @@
 """What reduced weights take and give, in one run on one machine: memory, time to load, tokens per second, quality.
 
-    .venv/bin/just bench-quant [--seconds 210] [--shape qwen3-0.6b] [--device cpu] [--json FILE]
+    .venv/bin/just bench-quant [--seconds 200] [--shape qwen3-0.6b] [--device cpu] [--json FILE]
 
 Each format has a process of its own, and they take turns, so that a noisy machine hurts all alike; a round is begun
 only if it is likely to end within ``--seconds``. Medians are printed as the Markdown of ``benchmarks/README.md``.
@@ -131,7 +131,7 @@ def table(rows: Mapping[str, Figures]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=210)
+    parser.add_argument("--seconds", type=float, default=200)
     parser.add_argument("--shape", choices=sorted(SHAPES), default="qwen3-0.6b")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
