@@ -65,6 +65,14 @@ bench-footprint *arguments:
 bench-loading *arguments:
     {{ python }} benchmarks/loading.py {{ arguments }}
 
+# seconds from a killed engine worker to the first token of the next request
+bench-restart *arguments:
+    {{ python }} benchmarks/restart.py {{ arguments }}
+
+# tokens per second of a model in one process, and spread over two
+bench-parallel *arguments:
+    {{ python }} benchmarks/parallel.py {{ arguments }}
+
 # requests per second of the gateway beside a bare server, in one run
 bench-gateway *arguments:
     {{ python }} benchmarks/gateway.py {{ arguments }}

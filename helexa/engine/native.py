@@ -14,6 +14,8 @@ from attrs import frozen
 from torch import Tensor
 from torch.nn.functional import embedding, silu
 
+from helexa.engine.arena import Arena
+from helexa.engine.arranging import Turns, at_once
 from helexa.engine.attention import Attend, Heads, Variant
 from helexa.engine.batch import Batch
 from helexa.engine.generic import turns_by_length
@@ -88,11 +90,7 @@ class NativeNetwork:
         self._width = _head_dim(config)
         self._embedding: Tensor = body.embed_tokens.weight.detach()
         self._rotary = body.rotary_emb
-        self._layers = []
-        for layer in body.layers:
-            fill(layer)
-            self._layers.append(self._read(layer.to(device), config, quant))
-            _free(layer)  # so that never two copies of all weights are in memory
+        self._layers = self._arrange(module, quant, device, fill)
         self._norm = _norm(body.norm)
         head = of_head(asked_of(module.lm_head, quant=quant))
         self._head = make_linear(module.lm_head.weight, module.lm_head.bias, head)
@@ -141,19 +139,42 @@ class NativeNetwork:
         qk = torch.view_as_real(pairs * turn).flatten(2).to(qkv.dtype)
         return Heads(qk[:, : self._heads], qk[:, self._heads :], qkv[:, turned:])
 
-    def _read(self, layer: Any, config: Any, quant: Quant | None) -> _Layer:
+    def _arrange(
+        self,
+        module: Any,
+        quant: Quant | None,
+        device: torch.device | None,
+        fill: Callable[[torch.nn.Module], None],
+    ) -> list[_Layer]:
+        layers, arena = module.model.layers, Arena()
+
+        def arrange(layer: Any) -> _Layer:
+            found = self._read(layer.to(device), module.config, quant, arena)
+            _free(layer)  # so that never two copies of all weights are in memory
+            return found
+
+        begun = []
+        with Turns(at_once(layers, device or self._embedding.device)) as turns:
+            for layer in layers:
+                fill(layer)
+                begun.append(turns.ask(arrange, layer))
+            found = [each.result() for each in begun]
+        arena.close()
+        return found
+
+    def _read(self, layer: Any, config: Any, quant: Quant | None, arena: Arena) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
-        query, key = (_interleave(each, self._width) for each in (attention.q_proj, attention.k_proj))
+        query, key = (_interleave(each, self._width, arena) for each in (attention.q_proj, attention.k_proj))
         first = asked_of(attention.q_proj, attention.k_proj, attention.v_proj, quant=quant)
         wide = asked_of(mlp.gate_proj, mlp.up_proj, quant=quant)
         variant = Variant(attention.scaling, _window(attention, config))
         return _Layer(
             _norm(layer.input_layernorm),
-            _join(query, key, (attention.v_proj.weight, attention.v_proj.bias), quant=first),
+            _join(query, key, (attention.v_proj.weight, attention.v_proj.bias), quant=first, arena=arena),
             self._scales(attention),
             _alone(attention.o_proj, quant),
             _norm(layer.post_attention_layernorm),
-            _join((mlp.gate_proj.weight, mlp.gate_proj.bias), (mlp.up_proj.weight, mlp.up_proj.bias), quant=wide),
+            _join(*((each.weight, each.bias) for each in (mlp.gate_proj, mlp.up_proj)), quant=wide, arena=arena),
             _alone(mlp.down_proj, quant),
             variant,
         )
@@ -210,18 +231,20 @@ def _pairs(width: int) -> list[int]:
     return [index for pair in zip(range(width // 2), range(width // 2, width), strict=True) for index in pair]
 
 
-def _interleave(layer: Any, width: int) -> tuple[Tensor, Tensor | None]:
+def _interleave(layer: Any, width: int, arena: Arena) -> tuple[Tensor, Tensor | None]:
     order = torch.tensor(_pairs(width), device=layer.weight.device)
 
     def reorder(rows: Tensor) -> Tensor:
-        return rows.detach().view(-1, width, *rows.shape[1:])[:, order].flatten(0, 1)
+        heads = rows.detach().view(-1, width, *rows.shape[1:])
+        return torch.index_select(heads, 1, order, out=arena.like(heads)).flatten(0, 1)
 
     return reorder(layer.weight), None if layer.bias is None else reorder(layer.bias)
 
 
-def _join(*parts: tuple[Tensor, Tensor | None], quant: Quant | None) -> Linear:
+def _join(*parts: tuple[Tensor, Tensor | None], quant: Quant | None, arena: Arena) -> Linear:
     """Layers of one input as one. Those without a bias get a bias of zeros if another has one."""
-    weight = torch.cat([weight.detach() for weight, _ in parts])
+    weights = [weight.detach() for weight, _ in parts]
+    weight = torch.cat(weights, out=arena.like(weights[0], sum(map(len, weights))))
     if all(bias is None for _, bias in parts):
         return make_linear(weight, quant=quant)
     filled = [weight.new_zeros(len(weight)) if bias is None else bias.detach() for weight, bias in parts]

@@ -19,7 +19,7 @@ from attrs import evolve, frozen
 from torch import Tensor
 
 from helexa import lifeline, logs
-from helexa.engine import environment, parallel_group, threads
+from helexa.engine import environment, libraries, parallel_group, threads
 from helexa.engine.loading import LoadedModel, LoadError, load_model
 from helexa.engine.parallel_control import ALONE, Gate, JoinError, Lead, Member, Peer, leave
 from helexa.engine.parallel_frames import Drop, LoadShard, RankFrame, RankProtocolError, Step
@@ -197,9 +197,7 @@ def _prepare(most: int) -> None:
     lifeline.watch(lambda: None, grace=1.0)
     logs.configure()
     environment.prepare()
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # several processes share one terminal
+    libraries.bring_in()
     threads.limit(most)
 
 

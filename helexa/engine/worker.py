@@ -18,7 +18,7 @@ import structlog
 import torch
 
 from helexa import lifeline, logs
-from helexa.engine import environment, mishaps, protocol, threads
+from helexa.engine import environment, libraries, mishaps, protocol, threads
 from helexa.engine.core import Engine, Pace
 from helexa.engine.load_progress import LoadProgress
 from helexa.engine.loading import LoadedModel, LoadError, load_model
@@ -257,9 +257,7 @@ def main() -> None:
     lifeline.watch(lambda: None, grace=1.0)
     logs.configure()
     environment.prepare()
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # several processes share one terminal
+    libraries.bring_in()
     threads.limit(arguments.threads)
     link = Link(socket.socket(fileno=arguments.fd))
     threading.Thread(target=link.read_for_ever, daemon=True, name="reader").start()
