@@ -33,12 +33,12 @@ class DeviceWorkerSection:
     """Settings of the actor that owns a device's engine worker.
 
     Attributes:
-        restart: Its restart policy.
+        restart: Its restart policy; the delay is short by default, as a new process takes seconds to start by itself.
         recovery: Seconds a request in progress waits, after its worker's death, until its model serves again.
         load_stall: Seconds a load may read nothing, before its worker is replaced and the load has failed.
     """
 
-    restart: RestartPolicy = RestartPolicy()
+    restart: RestartPolicy = RestartPolicy(backoff=Duration(0.25))
     recovery: Duration = field(default=Duration(600.0), validator=[v.positive("10m"), v.finite])
     load_stall: Duration = field(default=Duration(300.0), validator=[v.positive("5m"), v.finite])
 
