@@ -25,6 +25,7 @@ from helexa.wire.ranks import RankRequest
 OWN = Address("127.0.0.2", 5)
 ONCE = RestartPolicy(max=1, backoff=Duration(0.01))
 SOME = RankRequest("a/m", "cpu", 1, 3, "127.0.0.1", 5, "a secret of ours")
+WAITS = "import sys; sys.stdin.read()"
 Script = Callable[[str], None]
 Started = list[list[str]]
 
@@ -51,7 +52,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
 
     def command(place: Any, host: str, port: int) -> list[str]:
         found.append(real(place, host, port))
-        return [sys.executable, "-c", "import sys; sys.stdin.read()", str(len(found))]
+        return [sys.executable, "-c", WAITS, str(len(found))]
 
     monkeypatch.setattr(tp_leader, "_command", command)
     return found
@@ -75,11 +76,12 @@ async def running(nursery: trio.Nursery, own: Address | None = OWN) -> RankPool:
 
 
 def processes() -> set[str]:
-    """Which of the ranks' processes are there."""
+    """Which of the ranks' processes are there; other tests' modules may keep children of their own."""
     found: set[str] = set()
     for each in psutil.Process().children():
         with suppress(psutil.Error):  # it has just ended
-            found.add(each.cmdline()[-1])
+            *_, program, number = each.cmdline()
+            found |= {number} if program == WAITS else set()
     return found
 
 
