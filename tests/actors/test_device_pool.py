@@ -15,6 +15,7 @@ import pytest
 import trio
 from attrs import astuple
 from checkpoints import QWEN_CONTEXT
+from children import children_with
 from pools import Running, read, report_of, running_pool, until, worker_of
 from structlog.testing import capture_logs
 
@@ -37,7 +38,7 @@ def running() -> Iterator[Running]:
     policy = RestartPolicy(max=100, backoff=Duration(0.05))
     with running_pool(DevicePool(["cpu", "cpu:0"], policy)) as running:
         yield running
-    assert [each.cmdline() for each in psutil.Process().children() if "helexa.engine.worker" in each.cmdline()] == []
+    assert children_with("helexa.engine.worker") == []
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_a_loaded_model_and_what_is_told_of_it(running: Running, model: str) -> 
         assert found.limit == Limit(QWEN_CONTEXT, QWEN_CONTEXT - 1, QWEN_CONTEXT - 1)
         assert found.memory_mb > 0
         assert worker_of(pool).pid is not None
-        assert [actor.state for actor in pool.actors()] == ["running", "running"]
+        await until(lambda: [actor.state for actor in pool.actors()] == ["running", "running"])
 
     running(check)
 

@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import trio
 from attrs import define, field
+from children import rank_children
 from footprints import CONTEXT, COUNTED, MIB, Taken, ask, make, make_gguf, small_pages, weigh
 from structlog.testing import capture_logs
 from transformers.utils import logging
@@ -132,13 +132,7 @@ async def test_ranks_take_what_each_was_said_to_need(tmp_path: Path) -> None:
     async with running(group):
         for kind, dtype, quant in cases:
             path = make(kind, tmp_path / kind, dtype)
-            for number, pid in ranks_of().items():
-                taken = await weigh(group, pid, path, quant)
+            for number, process in rank_children().items():
+                taken = await weigh(group, process.pid, path, quant)
                 scales.compare(f"{kind}, {quant}, rank {number}", await share_of(path, quant, 2), taken)
     assert scales.wrong == {}
-
-
-def ranks_of() -> dict[int, int]:
-    """The process of each rank of this test."""
-    lines = {each.pid: each.cmdline() for each in psutil.Process().children()}
-    return {int(line[line.index("--rank") + 1]): pid for pid, line in lines.items() if "helexa.engine.ranks" in line}

@@ -5,13 +5,13 @@ A small script stands in for each rank's process.
 
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import psutil
 import pytest
 import trio
 from attrs import evolve
+from children import children_with
 from structlog.testing import capture_logs
 
 from actors import tp_leader
@@ -76,13 +76,8 @@ async def running(nursery: trio.Nursery, own: Address | None = OWN) -> RankPool:
 
 
 def processes() -> set[str]:
-    """Which of the ranks' processes are there; other tests' modules may keep children of their own."""
-    found: set[str] = set()
-    for each in psutil.Process().children():
-        with suppress(psutil.Error):  # it has just ended
-            *_, program, number = each.cmdline()
-            found |= {number} if program == WAITS else set()
-    return found
+    """Which of the ranks' processes are there."""
+    return {line[-1] for _, line in children_with(WAITS)}
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -173,7 +168,8 @@ async def test_a_rank_that_was_given_up_is_in_nobodys_way(pool: RankPool, failin
 async def test_a_killed_rank_comes_again(pool: RankPool, started: Started) -> None:
     await pool.start(SOME)
     await until(lambda: processes() == {"1"})
-    psutil.Process().children()[0].kill()
+    ((process, _),) = children_with(WAITS)
+    process.kill()
     await until(lambda: pool.reports()[0].restarts == 1)
     await until(lambda: processes() == {"1"})
     assert pool.reports()[0].error == "RankDiedError: the process of tp-follower:cpu killed by SIGKILL"

@@ -11,6 +11,7 @@ import psutil
 import pytest
 import torch
 import trio
+from children import rank_children
 from structlog.testing import capture_logs
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -72,12 +73,6 @@ async def running(worker: DeviceWorker) -> AsyncIterator[None]:
         nursery.cancel_scope.cancel()
 
 
-def ranks_of(marker: str = "helexa.engine.ranks") -> dict[int, psutil.Process]:
-    """The rank processes of this test, by rank."""
-    found = [each for each in psutil.Process().children() if marker in " ".join(each.cmdline())]
-    return {int(each.cmdline()[each.cmdline().index("--rank") + 1]): each for each in found}
-
-
 def heard_on(process: psutil.Process) -> set[str]:
     return {each.laddr.ip for each in process.net_connections("inet") if each.status == psutil.CONN_LISTEN}
 
@@ -97,8 +92,8 @@ async def test_two_ranks_serve_as_one_process_does(odd: str) -> None:
         expected = await tokens(single)
     group = TpLeader(["cpu", "cpu"])
     async with running(group):
-        assert sorted(ranks_of()) == [0, 1]
-        assert {address for each in ranks_of().values() for address in heard_on(each)} == {"127.0.0.1"}
+        assert sorted(rank_children()) == [0, 1]
+        assert {address for each in rank_children().values() for address in heard_on(each)} == {"127.0.0.1"}
         assert await tokens(group) == expected
         drawn = await tokens(group, SEEDED)
         with pytest.raises(ApiError, match="its 1 key and value heads cannot be shared evenly by 2 devices"):
@@ -109,7 +104,7 @@ async def test_two_ranks_serve_as_one_process_does(odd: str) -> None:
         await group.load("m", BUNDLED)
         assert await tokens(group) == expected, "what could not be loaded, and what was unloaded, left nothing behind"
         assert await tokens(group, SEEDED) == drawn
-    assert not ranks_of()
+    assert not rank_children()
 
 
 class Ends:
@@ -140,7 +135,7 @@ async def test_a_group_is_rebuilt_when_a_rank_dies_or_stands_still() -> None:
             (signal.SIGKILL, "its rank 1 killed by SIGKILL"),
             (signal.SIGSTOP, "its rank 0 waited too long for another rank"),
         ):
-            before = ranks_of()
+            before = rank_children()
             generation = group.submit("m", PROMPTS[2], SamplingParams(temperature=0, max_tokens=1500), "key")
             await generation.progress()
             before[1].send_signal(sign)
@@ -171,7 +166,7 @@ async def test_ranks_of_two_hosts_serve_as_one() -> None:
         with trio.fail_after(START_SECONDS):
             await group.load("m", BUNDLED)
         expected = await tokens(group)
-        ranks = ranks_of()
+        ranks = rank_children()
         assert (heard_on(ranks[0]), heard_on(ranks[1])) == ({"127.0.0.1"}, {"127.0.0.2"})
         ranks[1].kill()
         await ends.wait_for("its rank 0 lost another rank")

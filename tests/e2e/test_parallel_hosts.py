@@ -31,7 +31,7 @@ LONG = {
     "stream": True,
     "temperature": 1.5,
     "seed": 7,
-    "max_tokens": 250,
+    "max_tokens": 150,
     "ignore_eos": True,
 }
 SERVES_AGAIN = 90
@@ -80,6 +80,7 @@ def test_the_rank_is_known_to_its_neuron_and_gets_no_requests(hosts: TwoHosts) -
     assert holders == ["left"]
 
 
+@on_one_host
 def test_a_killed_rank_on_the_other_host_is_a_pause_in_the_stream(hosts: TwoHosts) -> None:
     ranks_of(hosts)
     whole = hosts.stream(LONG)

@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import torch
 import transformers
+import trio
 from attrs import frozen
 from checkpoints import make_tokenizer
 from gguf_files import header_of, write_model
@@ -136,9 +137,18 @@ async def weigh(worker: DeviceWorker, pid: int, path: Path, quant: Quant | None,
     before = _begin(pid)
     await ask(worker, context - 8, 2)
     step = _status(pid, "VmHWM") - before
-    (report,) = (each for each in worker.reports() if each.id == "m")
+    report = await _report(worker)
     await worker.unload("m")
     return Taken(report, loaded - own, max(0, mapped), loading - resident, step)
+
+
+async def _report(worker: DeviceWorker) -> ModelReport:
+    """What it says of the model, once it has told of its KV cache."""
+    while True:
+        (report,) = (each for each in worker.reports() if each.id == "m")
+        if report.kv is not None:
+            return report
+        await trio.sleep(0.05)
 
 
 async def ask(worker: DeviceWorker, length: int, seed: int) -> None:
