@@ -44,17 +44,8 @@ async def run_neuron(topology: Topology, neuron: Neuron, ready_fd: int | None) -
     _check_interconnect(neuron)
     host = await trio.to_thread.run_sync(discover, abandon_on_cancel=True)  # measures, and asks a driver that may hang
     build_version()
-    settings, groups = topology.actors.device_worker, topology.actors.tp_leader.restart
-    pool = DevicePool(
-        _devices(neuron, host),
-        settings.restart,
-        neuron.memory,
-        settings.recovery,
-        ranks_of=_ranks(topology),
-        group_policy=groups,
-        load_seconds=settings.load_stall,
-    )
-    ranks = RankPool(_devices(neuron, host), neuron.interconnect, groups)
+    pool = _pool(topology, neuron, host)
+    ranks = RankPool(_devices(neuron, host), neuron.interconnect, topology.actors.tp_leader.restart)
     source_of, quant_of = _catalogue(topology)
     service = Service(pool, source_of, neuron.registry, quant_of)
     drain = Drain()
@@ -82,6 +73,19 @@ def _check_interconnect(neuron: Neuron) -> None:
     """
     if (address := neuron.interconnect) is not None:
         bind(address.host, address.port, f"neurons.{neuron.name}.interconnect").close()
+
+
+def _pool(topology: Topology, neuron: Neuron, host: Host) -> DevicePool:
+    settings = topology.actors.device_worker
+    return DevicePool(
+        _devices(neuron, host),
+        settings.restart,
+        neuron.memory,
+        settings.recovery,
+        ranks_of=_ranks(topology),
+        group_policy=topology.actors.tp_leader.restart,
+        load_seconds=settings.load_stall,
+    )
 
 
 def _devices(neuron: Neuron, host: Host) -> list[str]:
