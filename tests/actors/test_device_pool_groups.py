@@ -82,7 +82,7 @@ def meetings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     monkeypatch.setattr(tp_leader, "_command", rank)
     monkeypatch.setattr(engine_link, "_command", single)
     for module in (tp_leader, engine_link):
-        monkeypatch.setattr(module, "LINGER_SECONDS", 0.05)
+        monkeypatch.setattr(module, "LINGER_SECONDS", 0.4)
     return asked
 
 

@@ -52,7 +52,7 @@ def no_process_is_left() -> Iterator[None]:
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """The scripts do not look whether their socket ends."""
     for module in (tp_leader, engine_link):
-        monkeypatch.setattr(module, "LINGER_SECONDS", 0.1)
+        monkeypatch.setattr(module, "LINGER_SECONDS", 0.6)
 
 
 @pytest.fixture
