@@ -8,19 +8,16 @@ than the step that it belongs to.
 import socket
 import struct
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-import msgpack
 from attrs import frozen
-from cattrs.preconf.msgpack import make_converter
-from cattrs.strategies import configure_tagged_union
 
+from helexa.engine.framing import LENGTH, Codec
 from helexa.engine.plan import Chunk, StepPlan
 from helexa.engine.quant import Quant
 
 VERSION: Final = 1
 MAX_FRAME_BYTES: Final = 64 * 2**20
-_LENGTH = struct.Struct(">I")
 
 
 @frozen
@@ -117,22 +114,12 @@ class RankProtocolError(Exception):
     """Bytes that are no frame, or a frame out of turn: the other rank is broken or of another build."""
 
 
-def _exactly(value: Any, kind: Any) -> Any:
-    if type(value) is kind:
-        return value
-    raise TypeError(f"{value!r} is not {kind.__name__}")
-
-
-_converter = make_converter(detailed_validation=False)
-for _kind in (bool, int, str, bytes):
-    _converter.register_structure_hook(_kind, _exactly)
-configure_tagged_union(RankFrame, _converter)
+_CODEC: Codec[RankFrame] = Codec(RankFrame, (bool, int, str, bytes), RankProtocolError)
 
 
 def encode(frame: RankFrame) -> bytes:
     """A frame with its length prefix."""
-    body: bytes = msgpack.packb(_converter.unstructure(frame, RankFrame))
-    return _LENGTH.pack(len(body)) + body
+    return _CODEC.encode(frame)
 
 
 def decode(body: bytes) -> RankFrame:
@@ -141,11 +128,7 @@ def decode(body: bytes) -> RankFrame:
     Raises:
         RankProtocolError: it is none.
     """
-    try:
-        found: Any = msgpack.unpackb(body)
-        return _converter.structure(found, RankFrame)  # type: ignore[arg-type]  # a union is a form, not a class
-    except Exception as error:
-        raise RankProtocolError(f"not a frame: {type(error).__name__}: {error}") from error
+    return _CODEC.decode(body)
 
 
 def receive(sock: socket.socket) -> RankFrame | None:
@@ -155,10 +138,10 @@ def receive(sock: socket.socket) -> RankFrame | None:
         RankProtocolError: a length over ``MAX_FRAME_BYTES``, or a body that is no frame.
         OSError: the connection broke, ended within a frame, or took longer than the socket's timeout.
     """
-    head = _exact(sock, _LENGTH.size)
+    head = _exact(sock, LENGTH.size)
     if not head:
         return None
-    (length,) = _LENGTH.unpack(head)
+    (length,) = LENGTH.unpack(head)
     if length > MAX_FRAME_BYTES:
         raise RankProtocolError(f"a frame of {length} bytes; at most {MAX_FRAME_BYTES} are allowed")
     return decode(_exact(sock, length))

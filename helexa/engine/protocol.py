@@ -5,20 +5,14 @@ The worker speaks first, with ``Hello``; a neuron that does not know its version
 both directions: text, templates and stop strings are the neuron's business, and the engine never waits for them.
 """
 
-import struct
-from typing import Any
-
-import msgpack
 from attrs import field, frozen
-from cattrs.preconf.msgpack import make_converter
-from cattrs.strategies import configure_tagged_union
 
+from helexa.engine.framing import LENGTH, Codec
 from helexa.engine.quant import Quant
 from helexa.wire.sampling import SamplingParams
 
 VERSION = 5
 MAX_FRAME_BYTES = 64 * 2**20
-_LENGTH = struct.Struct(">I")
 
 
 @frozen
@@ -300,33 +294,12 @@ class ProtocolError(Exception):
     """Bytes that are no frame of this protocol: the peer is broken or of another build."""
 
 
-def _exactly(value: Any, kind: Any) -> Any:
-    """Convert nothing: cattrs would make 7 of "7" and "None" of nothing, and a broken peer would go unnoticed."""
-    if type(value) is kind:
-        return value
-    if kind is float and type(value) is int:
-        return float(value)
-    raise TypeError(f"{value!r} is not {kind.__name__}")
-
-
-_converter = make_converter(detailed_validation=False)
-for _kind in (bool, int, float, str):
-    _converter.register_structure_hook(_kind, _exactly)
-configure_tagged_union(Frame, _converter)
+_CODEC: Codec[Frame] = Codec(Frame, (bool, int, float, str), ProtocolError)
 
 
 def encode(frame: Frame) -> bytes:
     """A frame with its length prefix."""
-    body: bytes = msgpack.packb(_converter.unstructure(frame, Frame))
-    return _LENGTH.pack(len(body)) + body
-
-
-def _decode(body: bytes) -> Frame:
-    try:
-        found: Any = msgpack.unpackb(body)
-        return _converter.structure(found, Frame)  # type: ignore[arg-type]  # a union is a form, not a class
-    except Exception as error:
-        raise ProtocolError(f"not a frame: {type(error).__name__}: {error}") from error
+    return _CODEC.encode(frame)
 
 
 class FrameReader:
@@ -344,18 +317,18 @@ class FrameReader:
         self._buffer += data
         frames = []
         while (body := self._take()) is not None:
-            frames.append(_decode(body))
+            frames.append(_CODEC.decode(body))
         return frames
 
     def _take(self) -> bytes | None:
-        if len(self._buffer) < _LENGTH.size:
+        if len(self._buffer) < LENGTH.size:
             return None
-        (length,) = _LENGTH.unpack_from(self._buffer)
+        (length,) = LENGTH.unpack_from(self._buffer)
         if length > MAX_FRAME_BYTES:
             raise ProtocolError(f"a frame of {length} bytes; at most {MAX_FRAME_BYTES} are allowed")
-        end = _LENGTH.size + length
+        end = LENGTH.size + length
         if len(self._buffer) < end:
             return None
-        body = bytes(self._buffer[_LENGTH.size : end])
+        body = bytes(self._buffer[LENGTH.size : end])
         del self._buffer[:end]
         return body
