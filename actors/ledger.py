@@ -202,12 +202,7 @@ class Ledger(Actor):
 
     def _count(self, payer: Payer, used: Amounts) -> None:
         self._names[payer.key] = payer.name
-        spent = self._spent.get(payer.name)
-        if spent is None:
-            spent = self._spent[payer.name] = [0, 0, 0]
-        spent[0] += used.tokens
-        spent[1] += used.requests
-        spent[2] += used.cost
+        used.add_to(self._spent.setdefault(payer.name, [0, 0, 0]))
 
     def _name(self, limit: Limit) -> str:
         kind, _, name = limit.subject.partition(":")

@@ -198,9 +198,7 @@ class Book:
     def settle(self, held: Held, payer: Payer, used: Amounts) -> None:
         """Give back what was set aside, and note what was used of it: it is to be booked."""
         for pending in self._pending(payer):
-            pending[0] += used.tokens
-            pending[1] += used.requests
-            pending[2] += used.cost
+            used.add_to(pending)
         self.release(held)
 
     def _pending(self, payer: Payer) -> Iterable[list[int]]:
@@ -389,8 +387,5 @@ def totals(found: Iterable[tuple[Iterable[str], Amounts]]) -> dict[str, Amounts]
     sums: dict[str, list[int]] = {}
     for subjects, amounts in found:
         for subject in subjects:
-            known = sums.setdefault(subject, [0, 0, 0])  # not Amounts: of those, every sum would be a new one
-            known[0] += amounts.tokens
-            known[1] += amounts.requests
-            known[2] += amounts.cost
+            amounts.add_to(sums.setdefault(subject, [0, 0, 0]))
     return {subject: Amounts(*known) for subject, known in sums.items()}

@@ -60,6 +60,12 @@ class Amounts:
         """The amount that a limit of this unit is about."""
         return self.tokens if unit == "tokens" else self.requests if unit == "requests" else self.cost
 
+    def add_to(self, sums: list[int]) -> None:
+        """Count it in sums that stand in a row, see ``UNITS``; not ``+``, of which every sum would be a new object."""
+        sums[0] += self.tokens
+        sums[1] += self.requests
+        sums[2] += self.cost
+
     def __add__(self, other: "Amounts") -> "Amounts":
         return Amounts(self.tokens + other.tokens, self.requests + other.requests, self.cost + other.cost)
 
