@@ -4,7 +4,7 @@ Small scripts stand in for the ranks and for the workers of single devices: what
 """
 
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import trio
 import trio.testing
 from harness import free_port
 from pools import report_of, until
-from structlog.testing import capture_logs
 
 from actors import engine_link, tp_leader
 from actors.device_pool import DevicePool
@@ -54,17 +53,7 @@ PAIR, OTHERS = "cpu+cpu:0", "cpu:0+cpu:1"
 DEVICES = ("cpu", "cpu:0", "cpu:1")
 
 
-@pytest.fixture(autouse=True)
-def logs() -> Iterator[list[Any]]:
-    with capture_logs() as captured:
-        yield captured
-
-
-@pytest.fixture(autouse=True)
-def no_process_is_left() -> Iterator[None]:
-    before = set(psutil.Process().children())
-    yield
-    assert set(psutil.Process().children()) == before
+pytestmark = pytest.mark.usefixtures("logs", "no_process_is_left")
 
 
 @pytest.fixture(autouse=True)

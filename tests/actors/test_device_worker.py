@@ -1,15 +1,13 @@
 """A device worker against processes that misbehave: a small script stands in for the engine, one fault each."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import trio
 import trio.testing
-from structlog.testing import capture_logs
 
 from actors import ProcessStuckError, engine_link, vitals
 from actors.device_pool import DevicePool
@@ -49,17 +47,7 @@ def load():
 SERVE = "hello(); load(); "
 
 
-@pytest.fixture(autouse=True)
-def logs() -> Iterator[list[Any]]:
-    with capture_logs() as captured:
-        yield captured
-
-
-@pytest.fixture(autouse=True)
-def no_process_is_left() -> Iterator[None]:
-    before = set(psutil.Process().children())
-    yield
-    assert set(psutil.Process().children()) == before
+pytestmark = pytest.mark.usefixtures("logs", "no_process_is_left")
 
 
 @pytest.fixture

@@ -1,16 +1,13 @@
 """Loads that hang, and models whose loads end processes: a small script stands in for the engine, one fault each."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 import trio
 import trio.testing
 from pools import read, report_of, until
-from structlog.testing import capture_logs
 
 from actors import engine_link, held_model
 from actors.device_pool import DevicePool
@@ -63,17 +60,7 @@ BEGIN = "receive(); send(Loaded('m', 1, 100, .1)); send(Began([receive().request
 Script = Callable[[str], None]
 
 
-@pytest.fixture(autouse=True)
-def logs() -> Iterator[list[Any]]:
-    with capture_logs() as captured:
-        yield captured
-
-
-@pytest.fixture(autouse=True)
-def no_process_is_left() -> Iterator[None]:
-    before = set(psutil.Process().children())
-    yield
-    assert set(psutil.Process().children()) == before
+pytestmark = pytest.mark.usefixtures("logs", "no_process_is_left")
 
 
 @pytest.fixture

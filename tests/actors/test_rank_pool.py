@@ -7,7 +7,6 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-import psutil
 import pytest
 import trio
 from attrs import evolve
@@ -27,6 +26,7 @@ ONCE = RestartPolicy(max=1, backoff=Duration(0.01))
 SOME = RankRequest("a/m", "cpu", 1, 3, "127.0.0.1", 5, "a secret of ours")
 WAITS = "import sys; sys.stdin.read()"
 Script = Callable[[str], None]
+pytestmark = pytest.mark.usefixtures("no_process_is_left")
 Started = list[list[str]]
 
 
@@ -35,13 +35,6 @@ def logs() -> Iterator[list[Any]]:
     with capture_logs() as captured:
         yield captured
     assert SOME.token not in repr(captured)
-
-
-@pytest.fixture(autouse=True)
-def no_process_is_left() -> Iterator[None]:
-    before = set(psutil.Process().children())
-    yield
-    assert set(psutil.Process().children()) == before
 
 
 @pytest.fixture

@@ -1,14 +1,12 @@
 """A group of ranks against processes that misbehave: a small script stands in for each rank, one fault each."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import trio
-from structlog.testing import capture_logs
 
 from actors import engine_link, tp_leader
 from actors.device_worker import WorkerDiedError
@@ -35,17 +33,7 @@ WAIT = "time.sleep(60)"
 Script = Callable[[str, str], None]
 
 
-@pytest.fixture(autouse=True)
-def logs() -> Iterator[list[Any]]:
-    with capture_logs() as captured:
-        yield captured
-
-
-@pytest.fixture(autouse=True)
-def no_process_is_left() -> Iterator[None]:
-    before = set(psutil.Process().children())
-    yield
-    assert set(psutil.Process().children()) == before
+pytestmark = pytest.mark.usefixtures("logs", "no_process_is_left")
 
 
 @pytest.fixture(autouse=True)
