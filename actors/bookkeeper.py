@@ -18,7 +18,6 @@ import structlog
 import trio
 from attrs import frozen
 
-from helexa.cortex.database import StoreError
 from helexa.cortex.ledger.book import Book, totals
 from helexa.cortex.ledger.charges import OpenCharge
 from helexa.cortex.ledger.journal import SUFFIX, Journal
@@ -26,6 +25,7 @@ from helexa.cortex.ledger.limits import Amounts
 from helexa.cortex.ledger.rows import Leases, Row, Want
 from helexa.cortex.ledger.slots import Slot, SlotFileError, Slots
 from helexa.cortex.ledger.store import UsageStore
+from helexa.database import StoreError
 
 FLUSH_ROWS: Final = 1000
 RETRY_SECONDS: Final = 1.0

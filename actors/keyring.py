@@ -24,8 +24,8 @@ from helexa.cortex.access import auth, keys
 from helexa.cortex.access.accounts import Accounts
 from helexa.cortex.access.keys import Change, Made, Record, Wanted
 from helexa.cortex.access.keystore import KeyStore, NameTakenError, NoSuchAccountError, NoSuchKeyError, Snapshot
-from helexa.cortex.database import StoreError
 from helexa.cortex.ledger.limits import Payer
+from helexa.database import StoreError
 from helexa.wire.errors import ApiError
 
 INTERVAL_SECONDS = 2.0

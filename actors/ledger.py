@@ -22,7 +22,6 @@ from actors.actor import Actor
 from actors.bookkeeper import RETRY_SECONDS, AwayError, Bookkeeper
 from actors.mailbox import ActorDiedError, Ask, Mailbox
 from config import Cortex
-from helexa.cortex.database import StoreError
 from helexa.cortex.ledger import ports, quota, refusals
 from helexa.cortex.ledger.book import Held, Lacking, Refused
 from helexa.cortex.ledger.charges import OpenCharge, microseconds
@@ -31,6 +30,7 @@ from helexa.cortex.ledger.limits import Amounts, Limit, Payer, Prices
 from helexa.cortex.ledger.rows import Grouping, Spending, Sums
 from helexa.cortex.ledger.slots import Identity, Slot, SlotFileError, Slots
 from helexa.cortex.ledger.store import UsageStore
+from helexa.database import StoreError
 from helexa.wire.errors import ApiError
 
 FLUSH_SECONDS: Final = 0.2

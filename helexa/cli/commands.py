@@ -58,7 +58,7 @@ def _run(main: Callable[[], object]) -> int:
 
     from actors import EscalationError
     from helexa.cortex.access.auth import MissingKeyError
-    from helexa.cortex.database import StoreSettingError
+    from helexa.database import StoreSettingError
     from helexa.logs import configure
     from helexa.web.server import PortInUseError
     from helexa.web.tls import CertificateError

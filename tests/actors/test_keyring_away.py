@@ -20,7 +20,7 @@ from config import Account, Budget, Cortex, RestartPolicy
 from helexa.cortex.access.auth import Key, sha256
 from helexa.cortex.access.keys import Change, Record, Wanted
 from helexa.cortex.access.keystore import KeyStore, Snapshot
-from helexa.cortex.database import StoreError
+from helexa.database import StoreError
 from helexa.wire.errors import ApiError
 
 

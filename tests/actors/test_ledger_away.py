@@ -16,8 +16,8 @@ from actors import ledger as module
 from actors.ledger import Ledger
 from actors.supervisor import Supervisor
 from config import Budget, Cortex, Duration, RestartPolicy
-from helexa.cortex.database import StoreError
 from helexa.cortex.ledger.rows import Leases, Want
+from helexa.database import StoreError
 from helexa.wire.errors import ApiError
 
 LIMITED = payer_of(Budget(tokens=1000))

@@ -12,11 +12,11 @@ from attrs import evolve
 from postgres import Server, serving
 
 from config import Budget
-from helexa.cortex import database
+from helexa import database
 from helexa.cortex.access import keystore
 from helexa.cortex.access.keys import Record
 from helexa.cortex.access.keystore import KeyStore, NameTakenError, NoSuchKeyError
-from helexa.cortex.database import StoreError, StoreSettingError
+from helexa.database import StoreError, StoreSettingError
 
 RECORD = Record(
     "1",

@@ -13,7 +13,7 @@ from config import Account, Budget
 from helexa.cortex.access import keystore
 from helexa.cortex.access.keys import Record
 from helexa.cortex.access.keystore import KeyStore, NoSuchAccountError, NoSuchKeyError, Snapshot
-from helexa.cortex.database import Component, Database, StoreError
+from helexa.database import Component, Database, StoreError
 
 RECORD = Record("1", "ab" * 32, "ci", "team/a", ("inference",), (), {}, "wxyz", 1000.25)
 BUDGETS = (Budget(tokens=2**63 - 1, per=86_400.0), Budget(usd=0.1), Budget(requests=0, per=1.5))

@@ -10,13 +10,13 @@ from attrs import evolve
 from ledger_stores import HOUR, NOW, lease, row, spent, tokens
 from postgres import Server, serving
 
-from helexa.cortex import database
+from helexa import database
 from helexa.cortex.access.keystore import KeyStore
-from helexa.cortex.database import StoreError, StoreSettingError
 from helexa.cortex.ledger import store as store_module
 from helexa.cortex.ledger.limits import Limit
 from helexa.cortex.ledger.rows import Leased, Sums, Want
 from helexa.cortex.ledger.store import DEAD_SECONDS, LATELY_SECONDS, UsageStore
+from helexa.database import StoreError, StoreSettingError
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ from attrs import define, field
 
 from actors.ledger import Ledger
 from config import Budget, Cortex
-from helexa.cortex.database import StoreError
 from helexa.cortex.ledger.charges import OpenCharge
 from helexa.cortex.ledger.limits import Limit, Payer, Prices, payer
 from helexa.cortex.ledger.ports import Ask
 from helexa.cortex.ledger.rows import Leases, LimitId, Row, Spending, Want
 from helexa.cortex.ledger.store import UsageStore
+from helexa.database import StoreError
 from helexa.wire.errors import ApiError
 
 NOW = 1_700_000_000.0

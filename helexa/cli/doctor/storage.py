@@ -42,7 +42,7 @@ def _existing(path: Path) -> Path:
 
 def database_trouble(url: str) -> str | None:
     """Why the gateway's database cannot be used; ``None`` if it can, or will be made."""
-    from helexa.cortex.database import Component, Database, StoreSettingError
+    from helexa.database import Component, Database, StoreSettingError
 
     try:
         Database(url, Component("doctor", ())).close()  # connects to nothing

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from config import Account, Budget
 from helexa.cortex.access.keys import Record
-from helexa.cortex.database import Component, Database, StoreError, schema
+from helexa.database import Component, Database, StoreError, schema
 
 _MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (

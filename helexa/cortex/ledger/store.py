@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from helexa.cortex.database import Database
 from helexa.cortex.ledger import windows
 from helexa.cortex.ledger.limits import Limit, account_subject
 from helexa.cortex.ledger.rows import Grouping, Leased, Leases, LimitId, Row, Spending, Sums, Want
@@ -28,6 +27,7 @@ from helexa.cortex.ledger.tables import (
     sums,
     usage,
 )
+from helexa.database import Database
 
 LATELY_SECONDS: Final = 60.0
 """A gateway that has asked for something within this time is one to share with."""

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 from attrs import frozen
 
-from helexa.cortex.database import Component
+from helexa.database import Component
 
 _T = TypeVar("_T")
 LARGEST: Final = 2**63 - 1

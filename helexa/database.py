@@ -1,4 +1,4 @@
-"""The gateway's database: a file of SQLite's, or PostgreSQL for several gateways together.
+"""A database: a file of SQLite's, or PostgreSQL for several gateways together.
 
 Everything here blocks, so it is called in threads. No statement contains what clients sent: values go beside it, and
 are shown in no error.
@@ -37,7 +37,7 @@ schema: Final = sa.table("helexa_schema", *map(sa.column, ("component", "version
 
 
 class StoreSettingError(Exception):
-    """``cortex.database`` names nothing that can be used, whatever is waited for; the message says why."""
+    """The setting names nothing that can be used, whatever is waited for; the message says why."""
 
 
 class StoreError(Exception):
@@ -51,10 +51,12 @@ class Component:
     Attributes:
         name: what it is called in the table of versions, and in errors.
         migrations: how its tables come about.
+        setting: where the topology says which database it is, for errors.
     """
 
     name: str
     migrations: Migrations
+    setting: str = "cortex.database"
 
     @property
     def row(self) -> sa.ColumnElement[bool]:
@@ -66,7 +68,7 @@ class Database:
     """One component's way to the database. Connections are made when they are needed and kept until ``close``.
 
     Args:
-        url: ``cortex.database`` of a topology.
+        url: as the component's setting in a topology says.
         component: whose tables are brought up to date before anything else.
 
     Raises:
@@ -75,8 +77,8 @@ class Database:
 
     def __init__(self, url: str, component: Component) -> None:
         self._component = component
-        self._path = _path(url) if url.startswith(_SQLITE) else None
-        self._engine = _postgres(url) if self._path is None else _sqlite(self._path)
+        self._path = _path(url, component.setting) if url.startswith(_SQLITE) else None
+        self._engine = _postgres(url, component.setting) if self._path is None else _sqlite(self._path)
         self._reading = self._engine.execution_options(**_READING if self._path else _READING_POSTGRES)
         self._ready = False
 
@@ -166,12 +168,12 @@ def _why(error: Exception) -> str:
     return f"{type(origin).__name__}: {' '.join(said.split())}"
 
 
-def _path(url: str) -> Path:
+def _path(url: str, setting: str) -> Path:
     """All that follows is the path. SQLAlchemy would read settings in it, and ``:memory:`` as no file."""
     try:
         return Path(url.removeprefix(_SQLITE)).expanduser().absolute()
     except RuntimeError:
-        raise StoreSettingError(f"cortex.database: the '~' of {url} leads to no home directory.") from None
+        raise StoreSettingError(f"{setting}: the '~' of {url} leads to no home directory.") from None
 
 
 def _make_file(path: Path) -> None:
@@ -217,8 +219,8 @@ def _keep_log(connection: sqlite3.Connection) -> None:
             return
 
 
-def _postgres(url: str) -> sa.Engine:
-    wrong = StoreSettingError("cortex.database is not the URL of a PostgreSQL server.")  # it may hold a password
+def _postgres(url: str, setting: str) -> sa.Engine:
+    wrong = StoreSettingError(f"{setting} is not the URL of a PostgreSQL server.")  # it may hold a password
     try:
         parsed = sa.make_url(url).set(drivername="postgresql+psycopg")
         arguments = {"connect_timeout": WAIT_SECONDS, "tcp_user_timeout": WAIT_SECONDS * 1000}
@@ -226,7 +228,7 @@ def _postgres(url: str) -> sa.Engine:
         engine = sa.create_engine(parsed, connect_args=given, pool_pre_ping=True, hide_parameters=True)
     except ModuleNotFoundError:
         raise StoreSettingError(
-            "cortex.database: PostgreSQL needs a driver. Install it with: pip install 'helexa[postgres]'"
+            f"{setting}: PostgreSQL needs a driver. Install it with: pip install 'helexa[postgres]'"
         ) from None
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise wrong from None

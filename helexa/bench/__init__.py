@@ -1,0 +1,1 @@
+"""The benchmark loop: what every build of every model reaches on every host, measured, kept and compared."""
