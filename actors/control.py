@@ -111,6 +111,10 @@ class NeuronControl:
             if error.status != httpx.codes.NOT_FOUND:
                 raise
 
+    async def logs(self, endpoint: str, query: str) -> bytes:
+        """A page of a neuron's log, as its ``/logs`` answers; ``query`` as in a URL."""
+        return await self._ask("GET", f"{endpoint}/logs?{query}")
+
     async def ranks(self, endpoint: str) -> tuple[RankReport, ...]:
         """What a neuron runs for groups that others lead."""
         answer = await self._ask("GET", endpoint + "/ranks")

@@ -99,6 +99,35 @@ class Lifecycle:
             self.router.tell(Happening(kind, {"node": each, "model": known}))
         return found
 
+    def alias(self, alias: str, model: str | None) -> None:
+        """Have a further name for a model, or no longer; see ``ports.Lifecycle``."""
+        fleet = self.router.fleet()
+        if alias in fleet.topology.aliases:
+            raise errors.invalid_value("alias", "the topology file has it; change it there")
+        if alias in fleet.catalogue or alias in fleet.placed:
+            raise errors.invalid_value("alias", "a model has this name")
+        if model is None and alias not in fleet.aliases:
+            raise errors.model_not_found(alias)
+        known = None if model is None else self._known(model)
+        self.router.state.name(alias, known)
+        kind = "alias.removed" if known is None else "alias.made"
+        self.router.tell(Happening(kind, {"alias": alias, "model": known or fleet.resolve(alias)}))
+
+    async def logs(self, node: str, query: str) -> bytes:
+        """A page of a node's log; see ``ports.Lifecycle``."""
+        self._check_node(node)
+        try:
+            return await self.router.loads.control.logs(self.router.fleet().nodes[node].endpoint, query)
+        except ControlError as error:
+            raise errors.upstream_error(f"{node} does not tell its log: {error}.") from error
+
+    def _known(self, name: str) -> str:
+        fleet = self.router.fleet()
+        model = fleet.resolve(name)
+        if model not in fleet.catalogue and model not in fleet.placed:
+            raise errors.model_not_found(name)
+        return model
+
     def _entry(self, name: str) -> Model:
         fleet = self.router.fleet()
         entry = fleet.catalogue.get(fleet.resolve(name))
@@ -137,11 +166,8 @@ class Lifecycle:
         Raises:
             ApiError: nowhere, or not there.
         """
-        fleet = self.router.fleet()
         self._check_node(node)
-        model = fleet.resolve(name)
-        if model not in fleet.catalogue and model not in fleet.placed:
-            raise errors.model_not_found(name)
+        model = self._known(name)
         found = self._holders(model, node)
         if not found:
             raise errors.invalid_value("model", f"'{model}' is not loaded" + (f" on {node}" if node else ""))

@@ -1,12 +1,83 @@
-"""Logs of helexa's processes: key=value lines on stderr, one event a line."""
+"""Logs of helexa's processes: key=value lines on stderr, one event a line, and the latest of them at hand."""
 
 import logging
 import os
 import sys
-from collections.abc import MutableMapping
-from typing import Any
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, MutableMapping
+from itertools import count
+from typing import Any, Final
 
 import structlog
+from attrs import field, frozen
+
+CAPACITY: Final = 2000
+_PLAIN: Final = (str, int, float, bool, type(None))
+
+
+@frozen
+class Line:
+    """One event of a log.
+
+    Attributes:
+        id: its number; each line's is one more than the one's before.
+        time: when, Unix time in seconds.
+        level: ``debug``, ``info``, ``warning``, ``error`` or ``critical``.
+        event: what, e.g. ``model.loaded``.
+        fields: everything else; what is no number or flag is text.
+    """
+
+    id: int
+    time: float
+    level: str
+    event: str
+    fields: Mapping[str, Any] = field(factory=dict)
+
+
+class LogBook:
+    """The last lines of this process's log, for who asks over HTTP.
+
+    Args:
+        capacity: how many are kept.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(self, capacity: int = CAPACITY, clock: Callable[[], float] = time.time) -> None:
+        self._ring: deque[tuple[int, float, MutableMapping[str, Any]]] = deque(maxlen=capacity)
+        self._clock = clock
+        # Not 0: a reader must not find its number in use again after a restart. A counter, as threads log, too.
+        self._numbers = count(int(clock() * 1000) + 1)
+
+    def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Keep a line on its way through structlog's processors. Copied, as those after this one change it."""
+        kept = dict(event)
+        kept.pop("exc_info", None)  # it would keep alive what the traceback refers to
+        self._ring.append((next(self._numbers), self._clock(), kept))
+        return event
+
+    def since(self, after: int, limit: int) -> tuple[Line, ...]:
+        """The lines after number ``after``, oldest first; of more than ``limit`` the latest.
+
+        A number that this book has not come to yet is another process's: everything is new to its reader then.
+        """
+        kept = tuple(self._ring)
+        if kept and after <= kept[-1][0]:
+            kept = tuple(each for each in kept if each[0] > after)
+        return tuple(_line(*each) for each in kept[-limit:])
+
+
+def _line(number: int, at: float, said: Mapping[str, Any]) -> Line:
+    fields = {name: _plain(value) for name, value in said.items() if name not in ("event", "level")}
+    return Line(number, at, str(said.get("level", "info")), str(said.get("event", "")), fields)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, _PLAIN) else str(value)
+
+
+book: Final = LogBook()
+"""This process's."""
 
 
 def _without_expected_traceback(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -22,6 +93,7 @@ def configure() -> None:
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
+            book,
             structlog.processors.TimeStamper(fmt="%H:%M:%S"),
             _without_expected_traceback,
             structlog.processors.format_exc_info,

@@ -19,6 +19,7 @@ from helexa.wire.errors import ApiError
 from helexa.wire.fields import Fields, parse_object
 
 MAX_TOPOLOGY_BYTES = 2**20
+_LONGEST_NAME = 256
 Planner = Callable[[Fleet, Topology], dict[str, Any]]
 
 
@@ -55,6 +56,24 @@ def _model_routes(app: QuartTrio, lifecycle: Lifecycle) -> None:
             raise errors.missing("pinned")
         pinned = fields.flag("pinned")
         return _json({"model": model, "pinned": pinned, "nodes": lifecycle.pin(model, _node(fields), pinned=pinned)})
+
+    @app.put("/fleet/aliases/<path:alias>")
+    async def alias(alias: str) -> Response:
+        model: str = (await _fields()).text("model")
+        lifecycle.alias(_new_name(alias), model)
+        return _json({"alias": alias, "model": model})
+
+    @app.delete("/fleet/aliases/<path:alias>")
+    async def unalias(alias: str) -> Response:
+        lifecycle.alias(alias, None)
+        return _json({"alias": alias})
+
+
+def _new_name(alias: str) -> str:
+    """A name that can stand in headers, logs and tables."""
+    if len(alias) > _LONGEST_NAME or not alias.isprintable() or " " in alias:
+        raise errors.invalid_value("alias", f"expected up to {_LONGEST_NAME} printable characters, and no space")
+    return alias
 
 
 async def _fields() -> Fields:

@@ -9,7 +9,7 @@ from attrs import evolve
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from helexa.cortex import admin, openapi
+from helexa.cortex import admin, openapi, watching
 from helexa.cortex.access import key_routes
 from helexa.cortex.access.auth import KEY, Gate, permitted, presented_by
 from helexa.cortex.access.keys import Keys, Spending
@@ -69,6 +69,7 @@ def make_app(  # noqa: PLR0913, PLR0917 - everything that the routes are about
     bare = {path: partial(proxy, path) for path in DIALECTS}
     control = _control(routes, lifecycle, actors, events)
     key_routes.add_routes(control, keyring, ledger)
+    watching.add_routes(control, proxy.observer, lifecycle)
     return Front(admit, bare, cast("App", control))
 
 

@@ -66,6 +66,20 @@ class Lifecycle(Protocol):
             ApiError: it is not loaded there.
         """
 
+    def alias(self, alias: str, model: str | None) -> None:
+        """Have a further name for a model, until the gateway ends or the topology has that name; ``None``: no longer.
+
+        Raises:
+            ApiError: the model is unknown, or the name is another's.
+        """
+
+    async def logs(self, node: str, query: str) -> bytes:
+        """A page of a node's log, as JSON; ``query`` as in a URL.
+
+        Raises:
+            ApiError: there is no such node, or it does not answer.
+        """
+
 
 class Actors(Protocol):
     """The actors of this process."""

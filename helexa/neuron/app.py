@@ -19,6 +19,7 @@ from helexa.neuron.service import Service
 from helexa.web.asgi import header
 from helexa.web.front import Front
 from helexa.web.hosts import is_local
+from helexa.web.log_pages import log_page
 from helexa.web.quart_errors import json_app, json_response
 from helexa.web.server import App, Drain, Scope
 from helexa.wire import errors, fleet, sse
@@ -150,6 +151,10 @@ def _add_reports(app: QuartTrio, service: Service, host: Host, ranks: Ranks | No
     @app.get("/actors")
     async def actors() -> Response:
         return json_response(fleet.to_json((*service.engines.actors(), *(ranks.actors() if ranks else ()))))
+
+    @app.get("/logs")
+    async def logs() -> Response:
+        return log_page(request.args)
 
     @app.get("/models")
     async def models() -> Response:

@@ -278,10 +278,21 @@ class Ending(Enum):
     CUT = "cut by shutdown"
 
 
-async def run_while_connected(work: Callable[[], Awaitable[None]], receive: Receive, drain: Drain) -> Ending:
+async def run_while_connected(
+    work: Callable[[], Awaitable[None]],
+    receive: Receive,
+    drain: Drain,
+    began: Callable[[Callable[[], None]], None] = lambda _: None,
+) -> Ending:
     """Run ``work``; cancel it when the client leaves or when ``drain`` cuts what is still in flight.
 
     The request body must have been read: from here on ``receive`` can bring nothing but the disconnect.
+
+    Args:
+        work: what is run.
+        receive: brings the disconnect.
+        drain: the server's shutdown.
+        began: is told how to end the work, for whoever has a reason of its own; it then ends as if the client had gone.
 
     Raises:
         ApiError: what ``work`` raised, unwrapped from the nursery's group.
@@ -295,6 +306,7 @@ async def run_while_connected(work: Callable[[], Awaitable[None]], receive: Rece
     with drain.cuttable() as cut:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch, nursery.cancel_scope)
+            began(nursery.cancel_scope.cancel)
             try:
                 await work()
             except ApiError as raised:

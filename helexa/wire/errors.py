@@ -170,6 +170,11 @@ def shutting_down() -> ApiError:
     return unavailable("The server is shutting down.", 2)
 
 
+def request_cancelled() -> ApiError:
+    """An operator ended it. 403, as clients try 409, 429 and 5xx again by themselves."""
+    return ApiError(403, "An operator has cancelled this request.", "permission_error", "request_cancelled")
+
+
 def upstream_timeout(detail: str) -> ApiError:
     """The upstream did not answer in time."""
     return ApiError(504, detail, "api_error", "timeout")

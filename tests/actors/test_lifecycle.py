@@ -277,3 +277,55 @@ async def test_a_model_beyond_the_catalogue_can_be_unloaded_but_not_loaded(
     with pytest.raises(ApiError) as caught:
         await lifecycle.load("m", None)
     assert caught.value.status == 404
+
+
+async def test_a_name_made_by_hand_stands_for_its_model_until_it_is_removed(
+    nursery: trio.Nursery, clock: MockClock
+) -> None:
+    fleet = two_nodes()
+    lifecycle = await started(nursery, fleet)
+    lifecycle.alias("big", "alias")
+    assert await lifecycle.load("big", None) == "b"
+    assert fleet.router.fleet().aliases == {"alias": "m", "big": "m"}
+    lifecycle.alias("big", None)
+    assert fleet.router.fleet().aliases == {"alias": "m"}
+
+
+async def test_a_name_made_by_hand_outlives_an_edit_of_the_topology_which_wins_where_it_has_the_name(
+    nursery: trio.Nursery, clock: MockClock
+) -> None:
+    fleet = two_nodes()
+    lifecycle = await started(nursery, fleet)
+    lifecycle.alias("big", "m")
+    lifecycle.alias("small", "m")
+    topology = fleet.router.fleet().topology
+    fleet.router.apply(evolve(topology, aliases={"small": "n"}))
+    assert fleet.router.fleet().aliases == {"big": "m", "small": "n"}
+
+
+@pytest.mark.parametrize(
+    ("alias", "model", "code"),
+    [
+        ("big", "nothing", "model_not_found"),
+        ("big", None, "model_not_found"),
+        ("alias", "n", "invalid_value"),
+        ("alias", None, "invalid_value"),
+        ("m", "n", "invalid_value"),
+    ],
+)
+async def test_a_name_that_is_taken_or_stands_for_nothing_is_refused(
+    nursery: trio.Nursery, clock: MockClock, alias: str, model: str | None, code: str
+) -> None:
+    lifecycle = await started(nursery, two_nodes())
+    with pytest.raises(ApiError) as caught:
+        lifecycle.alias(alias, model)
+    assert caught.value.code == code
+
+
+async def test_the_log_of_a_node_that_does_not_answer_is_an_error_in_words(
+    nursery: trio.Nursery, clock: MockClock
+) -> None:
+    lifecycle = await started(nursery, two_nodes())
+    with pytest.raises(ApiError) as caught:
+        await lifecycle.logs("c", "")
+    assert caught.value.code == "invalid_value"

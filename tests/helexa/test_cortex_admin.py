@@ -49,6 +49,13 @@ class Fake:
         self.note("pin", model, node, pinned)
         return ("a",)
 
+    def alias(self, alias: str, model: str | None) -> None:
+        self.note("alias", alias, model)
+
+    async def logs(self, node: str, query: str) -> bytes:
+        self.note("logs", node, query)
+        return b'{"lines":[],"last":0}'
+
     def plan(self, fleet: Fleet, wanted: Topology) -> dict[str, Any]:
         assert fleet.topology == TOPOLOGY
         self.note("plan", wanted)
@@ -144,6 +151,23 @@ async def test_any_id_has_its_routes(side: Side, name: str) -> None:
 
     status, _ = await side.post(unquote(f"/fleet/models/{name}/load"))
     assert (status, side.fake.asked) == (200, [("load", unquote(name), None)])
+
+
+@pytest.mark.parametrize("name", ["big", "team/big", "ü"])
+async def test_a_further_name_is_made_and_removed_as_asked(side: Side, name: str) -> None:
+    put = Call(scope_of("PUT", f"/fleet/aliases/{name}"), b'{"model":"m/x"}')
+    await put.run(side.app)
+    assert (put.status, orjson.loads(put.answer)) == (200, {"alias": name, "model": "m/x"})
+    delete = Call(scope_of("DELETE", f"/fleet/aliases/{name}"))
+    await delete.run(side.app)
+    assert (delete.status, orjson.loads(delete.answer)) == (200, {"alias": name})
+    assert side.fake.asked == [("alias", name, "m/x"), ("alias", name, None)]
+
+
+@pytest.mark.parametrize(("name", "body"), [("a b", b'{"model":"m"}'), ("x" * 257, b'{"model":"m"}'), ("x", b"{}")])
+async def test_a_name_that_tables_and_logs_could_not_show_is_refused(side: Side, name: str, body: bytes) -> None:
+    call = await Call(scope_of("PUT", f"/fleet/aliases/{name}"), body).run(side.app)
+    assert (call.status, side.fake.asked) == (400, [])
 
 
 async def test_a_caller_who_leaves_gives_up_its_wait(side: Side) -> None:

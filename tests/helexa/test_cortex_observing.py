@@ -260,7 +260,7 @@ def test_a_model_is_told_by_its_id_its_route_or_not_at_all() -> None:
         routes=(Route("out-*", ("p",), deny=("out-secret*",)), Route("gpt-4o", ("p",))),
     )
     watched = Watched(small_fleet())
-    watched.change(topology=topology)
+    watched.change(topology=topology, aliases=topology.aliases)
     names = ("m", "small", "out-1", "out-2", "far", "out-secret-1", "gpt-4o", "gpt-4o-mini", "", "x\n")
     assert [watched.observer.model(name) for name in names] == [
         *("m", "m", "out-*", "out-*", "out-*", "out-*", "gpt-4o", "unknown", "unknown", "unknown")

@@ -38,7 +38,8 @@ def parts(value: Any) -> Iterator[dict[str, Any]]:
 def app() -> Front:
     """The gateway's application; nothing here asks anything of its parts."""
     nothing: Any = object
-    return make_app(nothing, nothing, nothing, nothing, EventLog(), nothing, nothing, loopback=False)
+    proxy: Any = type("Proxy", (), {"observer": nothing})
+    return make_app(proxy, nothing, nothing, nothing, EventLog(), nothing, nothing, loopback=False)
 
 
 def in_braces(rule: str) -> str:

@@ -19,7 +19,8 @@ A, B, C = provider("a"), provider("b"), provider("c")
 
 
 def decide(name: str, *routes: Route, providers: tuple[Provider, ...] = (A, B, C), **settings: Any) -> Any:
-    return targets(Topology(providers=providers, routes=routes, **settings), name)
+    topology = Topology(providers=providers, routes=routes, **settings)
+    return targets(topology, name, topology.aliases.get(name, name))
 
 
 def asked(found: Any) -> tuple[str, ...]:

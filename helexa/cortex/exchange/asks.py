@@ -71,7 +71,7 @@ def _limits(fleet: Fleet, name: str) -> list[Limit]:
 
 def _route(fleet: Fleet, name: str) -> Route | None:
     """The route by which a request for a model may leave the fleet."""
-    found = outside.targets(fleet.topology, name) if fleet.topology.routes else None
+    found = outside.targets(fleet.topology, name, fleet.resolve(name)) if fleet.topology.routes else None
     return found.route if isinstance(found, Outside) else None
 
 

@@ -33,7 +33,7 @@ class Denied:
     route: Route
 
 
-def targets(topology: Topology, name: str) -> Outside | Denied | None:
+def targets(topology: Topology, name: str, model: str) -> Outside | Denied | None:
     """Decide where outside the fleet a request may go; ``None`` if no route is for it.
 
     The first route whose pattern matches decides, and no other is looked at. What it or a provider forbids is not sent
@@ -41,10 +41,9 @@ def targets(topology: Topology, name: str) -> Outside | Denied | None:
 
     Args:
         topology: the one in force.
-        name: as the client asked; patterns are held against the model that an alias stands for, so that an alias is
-            no way around them.
+        name: as the client asked.
+        model: what that stands for. Patterns are held against it, so that an alias is no way around them.
     """
-    model = topology.aliases.get(name, name)
     route = next((route for route in topology.routes if matches(route.pattern, model)), None)
     if route is None:
         return None

@@ -98,14 +98,19 @@ class Providers:
     _last: Plain | ApiError | None = field(default=None, init=False)
     _unasked: ApiError | None = field(default=None, init=False)
 
-    async def run(self, topology: Topology, unanswered: Unanswered) -> None:
+    async def run(self, topology: Topology, model: str, unanswered: Unanswered) -> None:
         """Answer the request, if only with what the fleet has said.
+
+        Args:
+            topology: the one in force.
+            model: what the name stands for that the client asked for.
+            unanswered: what the fleet has said.
 
         Raises:
             ApiError: the topology forbids to ask anybody; or the client's budget does not suffice for all that it has
                 asked for, and nobody outside would keep to less.
         """
-        found = None if unanswered.soon else outside.targets(topology, self.asked.name)
+        found = None if unanswered.soon else outside.targets(topology, self.asked.name, model)
         if isinstance(found, Denied) and not unanswered.known:
             raise outside.not_permitted(found)
         if unanswered.known:

@@ -90,9 +90,14 @@ class Proxy:
         fault = one_end(answer, "proxy.fault", request_id=answer.seen.request_id)
         async with fault, self.bodies.read(scope, receive) as raw:
             asked = self._read(raw, answer.seen)
-            ending = await run_while_connected(lambda: self._run(asked, answer, scope), receive, self.drain)
+            seen = answer.seen
+            ending = await run_while_connected(
+                lambda: self._run(asked, answer, scope), receive, self.drain, seen.cancellable
+            )
             if ending is Ending.CUT:
                 raise errors.shutting_down()
+            if seen.cancelled and ending is Ending.CLIENT_GONE:
+                raise errors.request_cancelled()
 
     def _limits(self, key: Key | None) -> Callable[[], Headers]:
         return list if self.metering is None or key is None else partial(self.metering.headers, key)
@@ -108,7 +113,7 @@ class Proxy:
     async def _run(self, asked: Asked, answer: Answer, scope: Scope) -> None:
         """Let it in, and set aside what it may use until it has ended."""
         key: Key | None = scope.get(KEY)
-        check_model(key, asked.name, _topology(self.routes).aliases)
+        check_model(key, asked.name, self.routes.fleet().aliases)
         async with self.admission.place(key) as place:
             answer.seen.queued(place.waited)
             if self.metering is not None and key is not None:
@@ -129,7 +134,8 @@ class Proxy:
             limited = key is not None and bool(key.models)
             known = self.environment, self.breakers, self.quirks, self.pictures
             outside = Providers(self.pool, *known, asked, answer, handed_on(scope), limited)
-            await outside.run(_topology(self.routes), refusal)
+            fleet = self.routes.fleet()
+            await outside.run(fleet.topology, fleet.resolve(asked.name), refusal)
 
 
 def _topology(routes: Routes) -> Topology:

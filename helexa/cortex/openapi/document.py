@@ -91,6 +91,10 @@ def _fleet() -> Schema:
         "/fleet/actors": {"get": actors},
         "/fleet/events": {"get": _events()},
         "/fleet/plan": {"post": _plan()},
+        "/fleet/requests": {"get": _requests()},
+        "/fleet/requests/{number}": {"delete": _cancel()},
+        "/fleet/logs": {"get": _logs()},
+        "/fleet/aliases/{alias}": {"put": _alias(), "delete": _unalias()},
         **keys.paths(),
         "/fleet/models/{model}/load": {
             "post": _move("loadModel", "Load a model and wait until it serves", "Place", "Loaded")
@@ -123,6 +127,49 @@ def _events() -> Schema:
     found = operation("followEvents", summary, TEXT, tag="Fleet", errors=_READ, parameters=[last])
     found["responses"]["200"]["content"] = {EVENTS: {}}
     return found
+
+
+def _requests() -> Schema:
+    summary = "The requests that are being served, and the last that were"
+    return operation("listRequests", summary, ref("Requests"), tag="Fleet", errors=_READ)
+
+
+def _cancel() -> Schema:
+    number = in_path("number", "The request's, as they are listed.")
+    summary = "End a request with an error to its client"
+    return operation(
+        "cancelRequest", summary, ref("Cancelled"), tag="Fleet", errors=(*_READ, "404"), parameters=[number]
+    )
+
+
+def _logs() -> Schema:
+    asked = [
+        in_query("node", "Whose log; without it, the gateway's."),
+        in_query("after", "The number of the last line that was seen."),
+        in_query("limit", "How many lines at most, the latest."),
+    ]
+    errors = ("400", *_READ, "502")
+    return operation("readLog", "The latest lines of a log", ref("Log"), tag="Fleet", errors=errors, parameters=asked)
+
+
+_ALIAS: Final = in_path("alias", "The name.")
+
+
+def _alias() -> Schema:
+    return operation(
+        "makeAlias",
+        "Have a further name for a model until the gateway ends",
+        ref("Alias"),
+        tag="Fleet",
+        body=ref("AliasRequest"),
+        errors=_ADMIN,
+        parameters=[_ALIAS],
+    )
+
+
+def _unalias() -> Schema:
+    summary = "No longer have a name that was made so"
+    return operation("removeAlias", summary, ref("Alias"), tag="Fleet", errors=_ADMIN, parameters=[_ALIAS])
 
 
 def _plan() -> Schema:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 
-from attrs import evolve, field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from config import Model, Neuron, Topology
 from helexa.wire.fleet import (
@@ -206,6 +206,7 @@ class Fleet:
         clock: seconds of the monotonic clock that all times here are of.
         problems: what is wrong with the topology file's latest edit, which therefore is not in force.
         applied_at: Unix time since when the topology is in force.
+        aliases: alias to model id; flat, an alias never names an alias. The topology's, and an operator's.
     """
 
     topology: Topology
@@ -222,15 +223,11 @@ class Fleet:
     clock: Callable[[], float] = field(default=lambda: 0.0, eq=False, repr=False)
     problems: tuple[str, ...] = ()
     applied_at: float = 0.0
-
-    @property
-    def aliases(self) -> Mapping[str, str]:
-        """Alias to model id; flat, an alias never names an alias."""
-        return self.topology.aliases
+    aliases: Mapping[str, str] = Factory(lambda fleet: fleet.topology.aliases, takes_self=True)
 
     def resolve(self, name: str) -> str:
         """The model id that a name stands for."""
-        return self.topology.aliases.get(name, name)
+        return self.aliases.get(name, name)
 
     def known(self) -> tuple[str, ...]:
         """Every model of the catalogue, in its order, then by name what nodes have besides."""

@@ -172,3 +172,8 @@ def held_mb(report: ModelReport, *, limited: bool = False) -> int:
 
 def _is_on_host(report: ModelReport) -> bool:
     return set(ranks_by_memory(report.device)) == {"cpu"}
+
+
+def coming(after: Node) -> tuple[str, dict[str, str | None]]:
+    """What is told of a node that has come or gone: which of the two, and of whom."""
+    return ("node.up" if after.up else "node.down"), {"node": after.name, "error": after.error}

@@ -78,6 +78,7 @@ class State:
         self._cycles: dict[tuple[str, str], int] = {}
         self._changed_at: dict[At, float] = {}
         self._told: dict[str, Told] = {}
+        self._named: dict[str, str] = {}
         self._served: OrderedDict[tuple[str, bytes], str] = OrderedDict()
         nodes = {neuron.name: Node(neuron) for neuron in topology.neurons}
         live: dict[str, Any] = {
@@ -145,7 +146,8 @@ class State:
             case NodeDown(_, error):
                 after = evolve(before, up=False, error=error)
         failed = self._note_failures(before, after)
-        happened = [*_comings(before, after), *self._changes(before, after, failed)]
+        comings = [] if before.up == after.up else [Happening(*sightings.coming(after))]
+        happened = [*comings, *self._changes(before, after, failed)]
         self._put(before, after)
         return happened
 
@@ -218,6 +220,16 @@ class State:
         """
         self._uses[at] = evolve(self._uses[at], pinned=pinned)
 
+    def name(self, alias: str, model: str | None) -> None:
+        """A further name for a model, by hand; ``None``: no longer. What the topology names stays the file's."""
+        self._named.pop(alias, None)
+        if model is not None:
+            self._named[alias] = model
+        self.fleet = evolve(self.fleet, aliases=self._aliases(self.fleet.topology))
+
+    def _aliases(self, topology: Topology) -> Mapping[str, str]:
+        return {**self._named, **topology.aliases}
+
     def apply(self, topology: Topology, applied_at: float) -> None:
         """Have another topology in force. Nodes that stay keep what is known of them."""
         old, nodes = self.fleet, {}
@@ -236,6 +248,7 @@ class State:
             placed={},
             problems=(),
             applied_at=applied_at,
+            aliases=self._aliases(topology),
         )
         self._reindex({model for told in self._told.values() for model in told})
         self._prune(old)
@@ -385,10 +398,3 @@ def _set_or_drop(index: dict[str, Any], key: str, value: tuple[Any, ...]) -> Non
         index[key] = value
     else:
         index.pop(key, None)
-
-
-def _comings(before: Node, after: Node) -> list[Happening]:
-    """Whether a node has come or gone."""
-    if before.up == after.up:
-        return []
-    return [Happening("node.up" if after.up else "node.down", {"node": after.name, "error": after.error})]

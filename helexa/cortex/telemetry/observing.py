@@ -13,6 +13,7 @@ from attrs import define
 from helexa.cortex.routing.fleet import Fleet
 from helexa.cortex.routing.state import Happening
 from helexa.cortex.telemetry import metrics_usage
+from helexa.cortex.telemetry.live import Live, State
 from helexa.cortex.telemetry.metrics import OTHER, Metrics, printable
 from helexa.wire.errors import ApiError
 from helexa.wire.meter import Totals
@@ -37,6 +38,11 @@ class Observation:
     The calls come in this order: ``read``, then for each place asked for ``wait_begins`` and ``wait_ends``, ``sent``
     for each attempt, then ``answered`` or ``wrote`` for each piece, with ``used`` before it and ``failed`` before
     the last if it is an error. Any may be missing. Leaving it as a context manager is the ``end``, exactly once.
+
+    Attributes:
+        cancel: ends its work; ``None``: there is none yet.
+        cancelled: whether an operator did that.
+        ended_at: ``None``: it has not.
     """
 
     _observer: "Observer"
@@ -55,6 +61,10 @@ class Observation:
     last_at: float | None = None
     totals: Totals | None = None
     estimated: bool = False
+    number: int = 0
+    cancel: Callable[[], None] | None = None
+    cancelled: bool = False
+    ended_at: float | None = None
     _ended: bool = False
     _waits_since: float | None = None
 
@@ -69,6 +79,10 @@ class Observation:
         self.asked, self.model = name, self._observer.model(name)
         self.began_at = self._observer.clock()
         self._observer.metrics.in_flight.at(self.route, self.model).inc()
+
+    def cancellable(self, cancel: Callable[[], None]) -> None:
+        """Its work has begun, and ``cancel`` ends it."""
+        self.cancel = cancel
 
     def wait_begins(self) -> None:
         """It asks for a place at a node."""
@@ -129,7 +143,21 @@ class Observation:
         self.wait_ends()
         if not self._ended:
             self.status, self.code = CLIENT_GONE, _GONE_CODE
+        self.ended_at, self.cancel = self._observer.clock(), None
         self._observer.record(self)
+
+    @property
+    def state(self) -> State:
+        """How far it has come."""
+        if self.ended_at is not None:
+            return "ended"
+        if not self.asked:
+            return "reading"
+        if self._waits_since is not None:
+            return "waiting"
+        if not self.attempts:
+            return "queued"
+        return "prefill" if self.first_token_at is None else "decode"
 
     @property
     def _label(self) -> str:
@@ -146,12 +174,14 @@ class Observer:
 
     Attributes:
         metrics: what it feeds.
+        live: the requests that it follows.
     """
 
     def __init__(
         self, fleet: Callable[[], Fleet], routes: Collection[str], clock: Callable[[], float] = trio.current_time
     ) -> None:
         self.metrics = Metrics()
+        self.live = Live()
         self.clock = clock
         self._fleet = fleet
         self._routes = frozenset(routes)
@@ -165,7 +195,9 @@ class Observer:
             request_id: its name in logs.
             key: the name of the key it bears.
         """
-        return Observation(self, route, request_id, key, self.clock())
+        seen = Observation(self, route, request_id, key, self.clock())
+        self.live.begin(seen)
+        return seen
 
     def refused(self, path: str, error: ApiError) -> None:
         """A request was not let in."""
@@ -186,6 +218,7 @@ class Observer:
 
     def record(self, seen: Observation) -> None:
         """Count a request that has ended, and log it."""
+        self.live.end(seen)
         model, metrics = seen.model or UNKNOWN, self.metrics
         if seen.model is not None:
             metrics.in_flight.at(seen.route, model).dec()
