@@ -37,7 +37,7 @@ class Batch:
         ids: token ids ``[T]`` int64.
         positions: of each token in its sequence, ``[T]`` int64.
         slots: where each token's key and value go, ``[T]`` int64; slot = block * block size + offset.
-        last: rows whose logits are wanted, ``[due]`` int64.
+        last: rows whose logits are wanted, ``[due]`` int64; of a chunk with several, those for its prompt first.
         spans: one per chunk.
     """
 
@@ -50,10 +50,14 @@ class Batch:
     @classmethod
     def of(cls, plan: StepPlan, block_size: int, device: torch.device) -> "Batch":
         """Lay a plan out."""
-        spans, last, first = [], [], 0
+        spans: list[Span] = []
+        last: list[int] = []
+        first = 0
         for chunk in plan.chunks:
             spans.append(Span(first, len(chunk.ids), chunk.end, _runs(chunk, block_size), chunk.blocks))
             first += len(chunk.ids)
+            if chunk.scored:
+                last += range(first - chunk.scored - chunk.due, first - chunk.due)
             if chunk.due:
                 last.append(first - 1)
 

@@ -6,17 +6,19 @@ from threading import Thread
 from time import monotonic
 
 import structlog
-from attrs import define, evolve, frozen
+from attrs import define, evolve
 from torch import Tensor
 
 from helexa.engine import mishaps
 from helexa.engine.blocks import BlockManager
 from helexa.engine.constraints import Compilation, GrammarCompiler
 from helexa.engine.loading import LoadedModel
+from helexa.engine.pace import Pace, Steps
 from helexa.engine.plan import Chunk, StepPlan
-from helexa.engine.protocol import Failed, Finished, ModelLoad, Report, Submit, TokenDelta
-from helexa.engine.sampling import Sampled, Sampler
+from helexa.engine.protocol import Failed, Finished, ModelLoad, Report, ScoringParams, Submit, TokenDelta
+from helexa.engine.sampling import NO_TOKEN, Sampled, Sampler
 from helexa.engine.scheduler import Budget, Scheduler
+from helexa.engine.scoring import Scores, score
 from helexa.engine.sequence import Sequence
 
 _log = structlog.get_logger()
@@ -24,39 +26,6 @@ Refusal = tuple[str, str]
 """Error code of the API, and the reason."""
 _GOOD_STEPS, _MOST_GOOD_STEPS = 16, 1024
 """After so many since one that was too large, steps may be twice as large again; each that is doubles the number."""
-
-
-@frozen
-class Pace:
-    """How large the step under way, or the last one, is, and what those before it were; as in ``Heartbeat``."""
-
-    tokens: int = 0
-    longest: float = 0.0
-    largest: int = 0
-
-
-@define(eq=False)
-class _Steps:
-    """What steps have taken and brought so far. Written by the thread that steps, read by another.
-
-    ``planned`` are the tokens of the step under way, or the last one.
-    """
-
-    longest: float
-    largest: int = 0
-    planned: int = 0
-    count: int = 0
-    seconds: float = 0.0
-    tokens: int = 0
-    picked: int = 0
-
-    def add(self, seconds: float, tokens: int, picked: int) -> None:
-        self.longest = max(self.longest, seconds) if self.count else seconds
-        self.largest = max(self.largest, tokens)
-        self.count += 1
-        self.seconds += seconds
-        self.tokens += tokens
-        self.picked += picked
 
 
 @define(eq=False)
@@ -97,8 +66,9 @@ class Engine:
         self._grammars = GrammarCompiler(model.directory, model.runner.vocabulary, model.eos_ids)
         self._compiling: dict[str, _Compiling] = {}
         self._live: dict[int, Sequence] = {}
+        self._scoring: dict[int, int] = {}  # of those whose prompts are told: how many of the likeliest tokens as well
         self._numbers = count(1)
-        self._steps = _Steps(model.parts.get("warm up", 0.0))
+        self._steps = Steps(model.parts.get("warm up", 0.0))
         self._begun: set[str] = set()
         self._good_steps, self._trial = 0, _GOOD_STEPS
         self._wake = wake
@@ -188,16 +158,14 @@ class Engine:
         return None
 
     def _enqueue(self, submit: Submit, choices: Iterable[int], compilation: Compilation | None) -> list[Report]:
-        generated = {each.index: each.ids for each in submit.progress}
-        ends = [self._begin(submit, index, generated.get(index, []), compilation) for index in choices]
+        told = {each.index: each.ids for each in submit.progress}
+        ends = [self._begin(submit, index, told.get(index, []), compilation) for index in choices]
         return [end for end in ends if end is not None]
 
-    def _begin(
-        self, submit: Submit, index: int, generated: list[int], compilation: Compilation | None
-    ) -> Finished | None:
+    def _begin(self, submit: Submit, index: int, told: list[int], compilation: Compilation | None) -> Finished | None:
         """Queue a choice; its end if what was generated of it, in a process that is gone, is all of it."""
-        sequence = Sequence.of(submit, index, next(self._numbers), self.model.context_length, self._clock())
-        self._live[sequence.number] = sequence
+        sequence = self._enlist(submit, index)
+        generated = sequence.resume(told)
         seed = submit.sampling.seed
         params = evolve(submit.sampling, seed=None if seed is None else seed + index)
         matcher = None if compilation is None else compilation.matcher()
@@ -210,6 +178,13 @@ class Engine:
             return self._end(sequence, reasons[-1])
         self._scheduler.add(sequence)
         return None
+
+    def _enlist(self, submit: Submit, index: int) -> Sequence:
+        sequence = Sequence.of(submit, index, next(self._numbers), self.model.context_length, self._clock())
+        self._live[sequence.number] = sequence
+        if isinstance(submit.sampling, ScoringParams):
+            self._scoring[sequence.number] = submit.sampling.prompt_logprobs
+        return sequence
 
     def abort(self, request: str, index: int | None = None) -> list[Report]:
         """Forget a request, or one choice of it; it has no part in the next step."""
@@ -239,7 +214,7 @@ class Engine:
     # Steps
 
     def step(self) -> tuple[list[TokenDelta], list[Report]]:
-        """Advance what is running; the new tokens, and the ends that came with them or before."""
+        """Advance what is running; the tokens to tell, and the ends that came with them or before."""
         began = self._clock()
         ends = [*self._begin_compiled(), *self._expire()]
         plan = self._scheduler.schedule()
@@ -250,11 +225,15 @@ class Engine:
         logits = self._forward(plan)
         if isinstance(logits, str):  # here, where nothing of the failed step is held on to any more
             return [], [*ends, *self._relieve(plan, logits)]
-        sampled = self._sampler.sample(logits, plan.due)
-        deltas, finished = self._commit(plan, dict(zip(plan.due, sampled, strict=True)))
+        scores = self._score(plan, logits) if self._scoring else Scores(plan.due, logits)
+        sampled = self._sampler.sample(scores.logits, scores.due)
+        deltas, finished = self._commit(plan, dict(zip(scores.due, sampled, strict=True)), scores.broken)
         self._steps.add(self._clock() - began, plan.tokens, len(deltas))
         self._widen()
-        return deltas, [*ends, *finished]
+        return [*scores.deltas, *deltas], [*ends, *finished]
+
+    def _score(self, plan: StepPlan, logits: Tensor) -> Scores:
+        return score(plan, logits, self._live, self._scoring)
 
     def _tell_begun(self, plan: StepPlan) -> None:
         requests = {self._live[chunk.number].request for chunk in plan.chunks}
@@ -344,9 +323,11 @@ class Engine:
             self._end(sequence, "abort")
         return [_failed(request, refusal) for request, refusal in refusals.items()]
 
-    def _commit(self, plan: StepPlan, sampled: dict[int, Sampled]) -> tuple[list[TokenDelta], list[Report]]:
-        broken = {number: each.error for number, each in sampled.items() if each.error is not None}
-        failed = self._fail({self._live[number].request: error for number, error in broken.items()})
+    def _commit(
+        self, plan: StepPlan, sampled: dict[int, Sampled], broken: Iterable[str]
+    ) -> tuple[list[TokenDelta], list[Report]]:
+        errors = {self._live[number].request: each.error for number, each in sampled.items() if each.error is not None}
+        failed = self._fail(errors | dict.fromkeys(broken, NO_TOKEN))
         sampled = {number: each for number, each in sampled.items() if number in self._live}
         deltas = [_delta(self._live[number], each) for number, each in sampled.items()]
         ended = dict(self._scheduler.commit(plan, {number: each.token for number, each in sampled.items()}))
@@ -359,6 +340,7 @@ class Engine:
     def _end(self, sequence: Sequence, reason: str) -> Finished:
         """Forget a sequence that the scheduler has forgotten."""
         del self._live[sequence.number]
+        self._scoring.pop(sequence.number, None)
         self._sampler.remove(sequence.number)
         self.model.runner.forget(sequence.number)
         self._begun.discard(sequence.request)

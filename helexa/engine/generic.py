@@ -88,7 +88,7 @@ class TransformersNetwork:
         pack_in_place(module)
 
     def logits(self, batch: Batch, attend: Attend) -> Tensor:
-        """``[due, vocabulary]``: the logits after each chunk's last token."""
+        """``[rows, vocabulary]``: the logits after the batch's ``last`` rows."""
         return self._forward(batch, attend)
 
     def _probe(self, recorder: "_Recorder") -> Tensor:

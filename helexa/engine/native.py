@@ -111,7 +111,7 @@ class NativeNetwork:
         return self._embedding.nbytes + (0 if shared else self._head.nbytes)
 
     def logits(self, batch: Batch, attend: Attend) -> Tensor:
-        """``[due, vocabulary]``: the logits after each chunk's last token."""
+        """``[rows, vocabulary]``: the logits after the batch's ``last`` rows."""
         x = embedding(batch.ids, self._embedding)
         turn = self._turn(batch.positions)
         for index, layer in enumerate(self._layers):

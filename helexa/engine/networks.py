@@ -28,4 +28,4 @@ class Network(Protocol):
         """Of keys and values."""
 
     def logits(self, batch: Batch, attend: Attend) -> Tensor:
-        """``[due, vocabulary]``: the logits after the last token of each chunk that is due."""
+        """``[rows, vocabulary]``: the logits after the batch's ``last`` rows."""

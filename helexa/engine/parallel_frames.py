@@ -16,7 +16,7 @@ from helexa.engine.framing import LENGTH, Codec
 from helexa.engine.plan import Chunk, StepPlan
 from helexa.engine.quant import Quant
 
-VERSION: Final = 1
+VERSION: Final = 2
 MAX_FRAME_BYTES: Final = 64 * 2**20
 
 
@@ -78,6 +78,7 @@ class Row:
     due: bool
     ids: bytes
     blocks: bytes
+    scored: int = 0
 
 
 @frozen
@@ -90,14 +91,20 @@ class Step:
     @classmethod
     def of(cls, model: str, plan: StepPlan) -> "Step":
         """A plan to be sent."""
-        rows = (Row(each.number, each.start, each.due, _pack(each.ids), _pack(each.blocks)) for each in plan.chunks)
-        return cls(model, tuple(rows))
+        return cls(model, tuple(map(_row, plan.chunks)))
 
     @property
     def plan(self) -> StepPlan:
         """The plan that was sent."""
-        rows = self.rows
-        return StepPlan(tuple(Chunk(r.number, _unpack(r.ids), r.start, _unpack(r.blocks), r.due) for r in rows))
+        return StepPlan(tuple(map(_chunk, self.rows)))
+
+
+def _row(chunk: Chunk) -> Row:
+    return Row(chunk.number, chunk.start, chunk.due, _pack(chunk.ids), _pack(chunk.blocks), chunk.scored)
+
+
+def _chunk(row: Row) -> Chunk:
+    return Chunk(row.number, _unpack(row.ids), row.start, _unpack(row.blocks), row.due, row.scored)
 
 
 @frozen

@@ -15,7 +15,9 @@ class Chunk:
         start: position of the first of them, in tokens; everything before it is in the KV cache.
         blocks: the block table, covering at least ``start + len(ids)`` positions. The scheduler's own list: valid until
             the step is committed.
-        due: the logits after the last token are wanted.
+        due: the logits after the last token are wanted, to pick the sequence's next token.
+        scored: the logits after this many of its last tokens are wanted as well, not counting the one that is ``due``:
+            those that foretell tokens of the prompt which the request wants to know the log probabilities of.
     """
 
     number: int
@@ -23,6 +25,7 @@ class Chunk:
     start: int
     blocks: Sequence[int]
     due: bool
+    scored: int = 0
 
     @property
     def end(self) -> int:

@@ -11,7 +11,7 @@ from helexa.engine.framing import LENGTH, Codec
 from helexa.engine.quant import Quant
 from helexa.wire.sampling import SamplingParams
 
-VERSION = 5
+VERSION = 6
 MAX_FRAME_BYTES = 64 * 2**20
 
 
@@ -51,12 +51,26 @@ class Unload:
 
 
 @frozen
+class ScoringParams(SamplingParams):
+    """As they are, where the log probabilities of the prompt's own tokens are wanted as well.
+
+    Each choice then begins with the tokens of its prompt, in as many deltas as its prefill takes steps, and goes on
+    with what is generated. No choice finds them in the KV cache, where no logits are.
+
+    Attributes:
+        prompt_logprobs: how many of the likeliest tokens to report beside each of the prompt's.
+    """
+
+    prompt_logprobs: int = field(kw_only=True)
+
+
+@frozen
 class Progress:
     """How far one choice of a request had come in an earlier process.
 
     Attributes:
         index: which of the request's choices.
-        ids: the tokens generated of it so far.
+        ids: the tokens told of it so far: what was generated, and before that the prompt's where those are told.
     """
 
     index: int
@@ -79,7 +93,7 @@ class Submit:
     request: str
     model: str
     prompt_ids: list[int]
-    sampling: SamplingParams = field(factory=SamplingParams)
+    sampling: SamplingParams | ScoringParams = field(factory=SamplingParams)
     key: str = ""
     priority: int = 0
     progress: list[Progress] = field(factory=list)
@@ -150,15 +164,17 @@ class Unloaded:
 
 @frozen
 class TokenLogprob:
-    """What the model itself thought of a token it was made to pick: natural logarithms.
+    """What the model itself thought of a token it was made to pick, or was given: natural logarithms.
 
     Attributes:
-        logprob: of the picked token.
+        logprob: of the token; ``None`` for the first of a prompt, which nothing foretells.
         top: pairs of id and logarithm of the likeliest tokens, likeliest first; as many as were asked for.
+        prompt: the token is one of the prompt's.
     """
 
-    logprob: float
+    logprob: float | None
     top: list[tuple[int, float]] = field(factory=list)
+    prompt: bool = False
 
 
 @frozen

@@ -47,7 +47,7 @@ class LeadRunner:
         self.vocabulary, self.reuses_prefixes = own.vocabulary, own.reuses_prefixes
 
     def forward(self, plan: StepPlan) -> Tensor:
-        """``[due, vocabulary]``: the logits after the last token of each chunk that is due.
+        """``[rows, vocabulary]``: the logits that are wanted; see ``runner.Runner``.
 
         A step that breaks here ends the process: the others are in the middle of it, and cannot be called back.
         """

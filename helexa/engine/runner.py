@@ -30,7 +30,10 @@ class Runner(Protocol):
     reuses_prefixes: bool
 
     def forward(self, plan: StepPlan) -> Tensor:
-        """``[due, vocabulary]``: the logits after the last token of each chunk that is due, in the plan's order."""
+        """``[rows, vocabulary]``: the logits that are wanted, chunk by chunk.
+
+        Of a chunk, those after its ``scored`` tokens first, then the one that is ``due``.
+        """
 
     def forget(self, number: int) -> None:
         """A sequence has ended, or will start over."""
@@ -70,7 +73,7 @@ class PagedRunner:
 
     @torch.inference_mode()
     def forward(self, plan: StepPlan) -> Tensor:
-        """``[due, vocabulary]``: the logits after the last token of each chunk that is due."""
+        """``[rows, vocabulary]``: the logits that are wanted; see ``Runner``."""
         if self._graphs is not None and (logits := self._graphs.run(plan)) is not None:
             return logits
         batch = Batch.of(plan, self._block_size, self._device)

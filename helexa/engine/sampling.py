@@ -28,7 +28,7 @@ from helexa.wire.sampling import SamplingParams
 _SLICE = 2**19
 """Logits worked on at a time on a CPU: more than that falls out of its caches, and takes several times as long."""
 
-_NO_TOKEN = "upstream_error", "The model's output is not a number, or leaves no token to pick."
+NO_TOKEN = "upstream_error", "The model's output is not a number, or leaves no token to pick."
 
 Failure = tuple[str, str]
 Draw = Callable[[Tensor, Settings], Tensor]
@@ -210,7 +210,7 @@ class Sampler:
         sound = []
         for row, token in zip(rows, tokens, strict=True):
             if row.failure is None and token == BROKEN:
-                row.failure = _NO_TOKEN
+                row.failure = NO_TOKEN
             if row.failure is None:
                 sound.append((row, token))
         # A stop id ends the sequence as it is. It may be none of the grammar's, which would be an error to it.

@@ -23,6 +23,8 @@ from helexa.engine.sequence import Account, Sequence
 TURN = 16
 TURN_SHARE = 64
 """Tokens that a sequence generates before it gives way to another key: this many, or its length by this."""
+LEAST_SCORED = 16
+"""Tokens of prompts that a step finds log probabilities of, also where all places are taken."""
 
 
 @frozen
@@ -71,6 +73,7 @@ class Scheduler:
         self._running: list[Sequence] = []  # by arrival in the running set
         self._plan: list[Chunk] = []
         self._left = 0  # of the step's token budget
+        self._scorable: int | None = None  # tokens of prompts that the step may still score, once that is asked
 
     @property
     def running(self) -> int:
@@ -111,7 +114,7 @@ class Scheduler:
 
     def schedule(self) -> StepPlan | None:
         """Plan the next step; ``None`` when there is nothing to do."""
-        self._plan, self._left = [], self.budget.tokens
+        self._plan, self._left, self._scorable = [], self.budget.tokens, None
         self._make_way()
         for sequence in sorted((each for each in self._running if each.pending == 1), key=self._rank):
             if sequence in self._running:  # it may have been preempted for a better one
@@ -183,16 +186,35 @@ class Scheduler:
         return True
 
     def _prefill(self, sequence: Sequence) -> None:
-        if self._left:
-            self._plan_chunk(sequence, min(sequence.pending, self._left), PREFILL_WEIGHT)
+        count = min(sequence.pending, self._left)
+        if sequence.reported is not None:
+            count = self._bounded(sequence, count)
+        if count:
+            self._plan_chunk(sequence, count, PREFILL_WEIGHT)
+
+    def _bounded(self, sequence: Sequence, count: int) -> int:
+        """So many tokens at most that a step has no more rows of logits than sequences may run, or hardly more.
+
+        That is what there is memory for, and a prefill in smaller pieces takes no more of it.
+        """
+        if self._scorable is None:
+            places = min(self.budget.running, self.blocks.total)
+            self._scorable = max(LEAST_SCORED, places - self.running - self.waiting)
+        start = sequence.computed
+        last = max(start, sequence.reusable) + self._scorable
+        count = count if last >= sequence.prompt_length - 1 else min(count, last - start)
+        self._scorable -= sequence.scored(start, start + count)
+        return count
 
     def _plan_chunk(self, sequence: Sequence, count: int, weight: int) -> None:
         start, end = sequence.computed, sequence.computed + count
         ids = sequence.ids[start:end]
+        scored = 0 if sequence.reported is None else sequence.scored(start, end)
         sequence.computed = end
         self._left -= count
         self._service.serve(sequence.account, count, weight)
-        self._plan.append(Chunk(sequence.number, ids, start, sequence.blocks, due=end == len(sequence.ids)))
+        due = end == len(sequence.ids)
+        self._plan.append(Chunk(sequence.number, ids, start, sequence.blocks, due, scored))
         self._publish(sequence, start)
 
     def _publish(self, sequence: Sequence, start: int) -> None:
@@ -250,12 +272,12 @@ class Scheduler:
         return max(filter(_had_turn, theirs), key=self._rank, default=None)
 
     def _lookup(self, sequence: Sequence) -> list[int]:
-        """The blocks that hold the beginning of its tokens. The last token is never among them: its logits are due."""
+        """The cached blocks of its beginning; none whose logits are wanted, as its last token's always are."""
         if not self.budget.reuse:
             return []
         found = []
         size = self.blocks.block_size
-        for digest in sequence.hash_until((len(sequence.ids) - 1) // size, size):
+        for digest in sequence.hash_until(sequence.reusable // size, size):
             if (block := self.blocks.find(digest)) is None:
                 break
             found.append(block)
@@ -292,6 +314,7 @@ def _had_turn(sequence: Sequence) -> bool:
     """Whether it got far enough, since it last began, to be worth the work of computing it again.
 
     Without this, two keys that each need most of the pool would take it from one another at every step, and neither
-    would come to its first token.
+    would come to its first token. One that has only a place so far, since other prompts are scored before it, loses
+    nothing by giving it up.
     """
-    return len(sequence.ids) - sequence.began >= max(TURN, len(sequence.ids) // TURN_SHARE)
+    return not sequence.computed or len(sequence.ids) - sequence.began >= max(TURN, len(sequence.ids) // TURN_SHARE)

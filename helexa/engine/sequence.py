@@ -5,7 +5,7 @@ from collections.abc import Sequence as Ids
 from attrs import define, field
 
 from helexa.engine.blocks import chain, salt_root
-from helexa.engine.protocol import Submit
+from helexa.engine.protocol import ScoringParams, Submit
 
 Account = tuple[int, str]
 """Who is served at what: priority and key."""
@@ -31,6 +31,7 @@ class Sequence:
         hashes: of its full blocks so far.
         began: ``len(ids)`` when it last began to run; what it has generated since is its turn so far.
         cached_tokens: prompt tokens found in the cache when it first ran; ``None`` before.
+        reported: tokens of the prompt whose log probabilities were told; ``None`` where nobody asked for them.
     """
 
     number: int
@@ -48,6 +49,7 @@ class Sequence:
     hashes: list[bytes] = field(factory=list)
     began: int = 0
     cached_tokens: int | None = None
+    reported: int | None = None
 
     @classmethod
     def of(cls, submit: Submit, index: int, number: int, context_length: int, now: float) -> "Sequence":
@@ -65,6 +67,7 @@ class Sequence:
             limit=context_length if wanted is None else min(context_length, prompt + wanted),
             stop_ids=frozenset(submit.sampling.stop_token_ids),
             arrived=now,
+            reported=0 if isinstance(submit.sampling, ScoringParams) else None,
         )
 
     @property
@@ -81,6 +84,27 @@ class Sequence:
     def pending(self) -> int:
         """Tokens whose keys and values are not in the cache: 1 while decoding."""
         return len(self.ids) - self.computed
+
+    @property
+    def reusable(self) -> int:
+        """How many of its first tokens may be found in the cache: the logits after the last, at least, are wanted."""
+        if self.reported is None or self.reported >= self.prompt_length:
+            return len(self.ids) - 1
+        return max(self.reported, 1) - 1
+
+    def scored(self, start: int, end: int) -> int:
+        """How many tokens of its prompt get their log probabilities when the positions ``[start, end)`` are computed.
+
+        A position foretells the token after it; the prompt's last foretells none of the prompt's.
+        """
+        return max(0, min(end, self.prompt_length - 1) - max(start, self.reusable))
+
+    def resume(self, told: list[int]) -> list[int]:
+        """Go on from what another process has told of it; what was generated of that, without an echoed prompt."""
+        if self.reported is None:
+            return told
+        self.reported = min(len(told), self.prompt_length)
+        return told[self.prompt_length :]
 
     def hash_until(self, blocks: int, block_size: int) -> Ids[bytes]:
         """The hashes of its first ``blocks`` blocks, all of them full."""

@@ -70,10 +70,10 @@ class StatefulRunner:
 
     @torch.inference_mode()
     def forward(self, plan: StepPlan) -> Tensor:
-        """``[due, vocabulary]``: the logits after the last token of each chunk that is due."""
-        rows = [(chunk.due, self._take(chunk)) for chunk in plan.chunks]
-        due = [row for wanted, row in rows if wanted and row is not None]
-        return torch.stack(due) if due else torch.empty(0, self.vocabulary)
+        """``[rows, vocabulary]``: the logits that are wanted, as ``runner.Runner`` has them."""
+        found = [self._take(chunk) for chunk in plan.chunks]
+        wanted = [rows for rows in found if rows is not None]
+        return torch.cat(wanted) if wanted else torch.empty(0, self.vocabulary)
 
     def forget(self, number: int) -> None:
         """Drop a sequence's state."""
@@ -84,20 +84,34 @@ class StatefulRunner:
             self._states[chunk.number] = _State()
         state = self._states[chunk.number]
         state.held += chunk.ids
-        return self._advance(state) if chunk.due or self._in_chunks else None
+        wanted = chunk.scored + chunk.due
+        if chunk.due or self._in_chunks:
+            rows = self._advance(state, max(1, wanted))
+            return rows if wanted else None
+        return self._look(state, wanted) if wanted else None
 
-    def _advance(self, state: _State) -> Tensor:
-        """Compute what is held; the logits after it, ``[vocabulary]``."""
+    def _look(self, state: _State, rows: int) -> Tensor:
+        """The logits after the last of what is held, ``[rows, vocabulary]``, which is held on to.
+
+        From the beginning each time: such a model cannot go on from there with several tokens.
+        """
+        ids = torch.tensor([state.held], device=self._module.device)
+        kept = {"logits_to_keep": rows} if "logits_to_keep" in self._takes else {}
+        logits: Tensor = self._module(ids, use_cache=False, **kept).logits[0, -rows:]
+        return logits
+
+    def _advance(self, state: _State, rows: int = 1) -> Tensor:
+        """Compute what is held; the logits after its last tokens, ``[rows, vocabulary]``."""
         ids = torch.tensor([state.held], device=self._module.device)
         positions = torch.arange(state.computed, state.computed + ids.shape[1], device=ids.device)[None]
-        known = {"position_ids": positions, "logits_to_keep": 1}  # some models forget how far they have come
+        known = {"position_ids": positions, "logits_to_keep": rows}  # some models forget how far they have come
         wanted = {name: value for name, value in known.items() if name in self._takes}
         output = self._module(ids, use_cache=True, **state.cache, **wanted)
         state.cache = {name: output[name] for name in _CACHES if output.get(name) is not None}
         if not state.cache:
             raise NotContinuedError("it does not hand out what it keeps of a sequence")
         state.computed, state.held = state.computed + ids.shape[1], []
-        logits: Tensor = output.logits[0, -1]
+        logits: Tensor = output.logits[0, -rows:]
         return logits
 
     @torch.inference_mode()

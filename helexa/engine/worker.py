@@ -19,10 +19,11 @@ import torch
 
 from helexa import lifeline, logs
 from helexa.engine import environment, libraries, mishaps, protocol, threads
-from helexa.engine.core import Engine, Pace
+from helexa.engine.core import Engine
 from helexa.engine.load_progress import LoadProgress
 from helexa.engine.loading import LoadedModel, LoadError, load_model
 from helexa.engine.memory import MIB
+from helexa.engine.pace import Pace
 from helexa.engine.protocol import (
     Abort,
     Began,

@@ -7,7 +7,7 @@ from typing import Self
 from attrs import define, frozen
 
 from helexa.engine.protocol import TokenLogprob
-from helexa.neuron.logprobs import Entry, Logprobs
+from helexa.neuron.logprobs import Entry, Logprobs, PromptLogprobs
 from helexa.text import (
     ChatTokenizer,
     ContentDelta,
@@ -19,15 +19,20 @@ from helexa.text import (
 )
 from helexa.wire.chat import ChatRequest
 from helexa.wire.completion import Usage
-from helexa.wire.completions import CompletionRequest
+from helexa.wire.completions import CompletionRequest, PromptToken
 
 
 @frozen
 class Piece:
-    """More of an answer, and the log probabilities of the tokens that it, or what came before it unseen, is made of."""
+    """More of an answer, and the log probabilities of the tokens that it, or what came before it unseen, is made of.
+
+    Attributes:
+        prompt: those of tokens of the prompt. The piece has no text then: an echo does not wait for them.
+    """
 
     delta: Delta
     entries: tuple[Entry, ...] = ()
+    prompt: tuple[PromptToken, ...] = ()
 
 
 class PlainText:
@@ -62,6 +67,8 @@ class Answer:
     _silent: frozenset[int]
     _one_call: bool
     _called: str
+    _prompt: PromptLogprobs | None = None
+    _mute: bool = False
     completion_tokens: int = 0
     reasoning_tokens: int = 0
     cached_tokens: int = 0
@@ -104,14 +111,18 @@ class Answer:
     @classmethod
     def of_text(cls, text: ChatTokenizer, request: CompletionRequest, ends: frozenset[int]) -> Self:
         """The same for a text completion: no part of it is reasoning or a call."""
+        # Who scores prompts tells their tokens from the answer's by how many there are: none may be missing.
+        hidden = frozenset[int]() if request.scores_prompts else ends
         return cls(
             text.decode_stream(),
             StopStrings(request.stop),
             PlainText(),
-            Logprobs(text, ends, asked=request.sampling.logprobs is not None),
+            Logprobs(text, hidden, asked=request.sampling.logprobs is not None),
             text.eos_ids | ends,
             one_call=False,
             called="stop",
+            prompt=PromptLogprobs(text) if request.scores_prompts else None,
+            mute=request.sampling.max_tokens == 0,
         )
 
     @property
@@ -130,9 +141,20 @@ class Answer:
         for token, logprob in zip_longest(ids, logprobs):
             if self.stopped:
                 break
-            self._logprobs.add(token, logprob)
-            found += self._pieces(self._deltas(token))
-        return found
+            if logprob is not None and logprob.prompt:
+                self._take_prompt(token, logprob)
+            elif not self._mute:
+                self._logprobs.add(token, logprob)
+                found += self._pieces(self._deltas(token))
+        return found if self._prompt is None else [*self._prompt_pieces(self._prompt), *found]
+
+    def _take_prompt(self, token: int, logprob: TokenLogprob) -> None:
+        assert self._prompt is not None, "asked for"
+        self._prompt.add(token, logprob)
+
+    def _prompt_pieces(self, gathered: PromptLogprobs) -> list[Piece]:
+        tokens = gathered.take()
+        return [Piece(ContentDelta(""), prompt=tokens)] if tokens else []
 
     def _deltas(self, token: int) -> Sequence[Delta]:
         self.completion_tokens += 1
@@ -176,7 +198,7 @@ class Answer:
 
     def _reason(self, engine_reason: str) -> str:
         # The limit goes first: the last of the calls may be cut off by it, and nobody should run that.
-        if engine_reason == "length" and not self.stopped:
+        if self._mute or (engine_reason == "length" and not self.stopped):
             return "length"
         return self._called if self._calls else "stop"
 

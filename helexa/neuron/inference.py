@@ -129,7 +129,8 @@ def _within(service: Service, prepared: Prepared, body: dict[str, Any], allowanc
         return prepared
     fields = Fields(body)
     limit = service.report(fields.text("model")).limit
-    return prepared.within(allowance, decoding.max_tokens(fields), None if limit is None else limit.context)
+    asked = decoding.max_tokens(fields, 0)  # whether none at all may be wanted was checked before
+    return prepared.within(allowance, asked, None if limit is None else limit.context)
 
 
 def _submit(service: Service, model: str, prepared: Prepared, key: str) -> Generation:

@@ -5,8 +5,9 @@ from typing import Any
 from attrs import define, field
 
 from helexa.engine.protocol import TokenLogprob
-from helexa.text import ChatTokenizer
+from helexa.text import ChatTokenizer, IncrementalDetokenizer
 from helexa.wire.completion import token_logprob
+from helexa.wire.completions import PromptToken
 
 Entry = dict[str, Any]
 
@@ -29,7 +30,7 @@ class Logprobs:
 
     def add(self, token: int, found: TokenLogprob | None) -> None:
         """The next token of the answer."""
-        if self.asked and found is not None and token not in self._ends:
+        if self.asked and found is not None and found.logprob is not None and token not in self._ends:
             likeliest = [self._entry(other, logprob) for other, logprob in found.top]
             self._entries.append({**self._entry(token, found.logprob), "top_logprobs": likeliest})
 
@@ -42,3 +43,28 @@ class Logprobs:
             return ()
         entries, self._entries = tuple(self._entries), []
         return entries
+
+
+@define(eq=False)
+class PromptLogprobs:
+    """The same of the tokens of a prompt, which are told one and all: whoever asks counts them."""
+
+    _text: ChatTokenizer
+    _tokens: list[PromptToken] = field(factory=list)
+    _stream: IncrementalDetokenizer = field(init=False)
+    _shown: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self._stream = self._text.decode_stream()
+
+    def add(self, token: int, found: TokenLogprob) -> None:
+        """The next token of the prompt."""
+        name = self._text.token_bytes
+        top = [(name(other), logprob) for other, logprob in found.top]
+        self._tokens.append(PromptToken.of(name(token), self._shown, found.logprob, top))
+        self._shown += len(self._stream.push([token]))
+
+    def take(self) -> tuple[PromptToken, ...]:
+        """What was gathered since the last call."""
+        tokens, self._tokens = tuple(self._tokens), []
+        return tokens

@@ -5,8 +5,9 @@ from functools import partial
 from typing import TypeVar
 
 import trio
-from attrs import evolve, frozen
+from attrs import asdict, evolve, frozen
 
+from helexa.engine.protocol import ScoringParams
 from helexa.neuron.infill import Infill, end_ids, infill_of
 from helexa.neuron.service import Face, Service
 from helexa.text import (
@@ -26,6 +27,8 @@ from helexa.wire.sampling import SamplingParams
 
 T = TypeVar("T")
 _NONE: frozenset[int] = frozenset()
+MAX_SCORED = 2**17
+"""Tokens of prompts whose log probabilities one request may have, each choice counted: all are kept until its end."""
 _INLINE_BYTES = 16_384
 """Bodies up to this size are tokenized on the event loop: below a millisecond, less than a thread costs under load."""
 
@@ -115,17 +118,19 @@ async def prepare_texts(service: Service, face: Face, request: CompletionRequest
     """The same for text completions, whose prompts are taken as they are.
 
     Raises:
-        ApiError: a prompt does not fit or is empty, the model does not know how to fill a hole, or the structure asked
-            for does not compile.
+        ApiError: a prompt does not fit or is empty, too many tokens are to be scored, the model does not know how to
+            fill a hole, or the structure asked for does not compile.
     """
     infill = _infill(face.text, request)
     prompts = await beside_the_loop(lambda: _encode_all(face.text, request, infill), size, "prompt")
     _check_lengths(prompts, service.report(request.model).limit)
+    _check_scored(prompts, request)
     # As a chat whose reasoning is over: a completion has no place for any.
     asked = ChatRequest(request.model, (), structure=request.structure)
     found = await _grammar(service, face, asked, Prompt([], opens_reasoning=False, closes_reasoning=True))
     ends = end_ids(face.text, infill) if infill else _NONE
-    return Prepared(prompts, _completed(face.text, request, found, ends))
+    sampling = _completed(face.text, request, found, ends)
+    return Prepared(prompts, _scoring(sampling) if request.scores_prompts else sampling)
 
 
 def echoes(text: ChatTokenizer, request: CompletionRequest) -> tuple[str, ...]:
@@ -165,6 +170,21 @@ def _check_lengths(prompts: Iterable[list[int]], limit: Limit | None) -> None:
             raise errors.invalid_value("prompt", "expected at least one token")
         if limit is not None and len(ids) > limit.input:
             raise _too_long(limit.context, len(ids))
+
+
+def _check_scored(prompts: Iterable[list[int]], request: CompletionRequest) -> None:
+    tokens = sum(map(len, prompts)) * request.sampling.n
+    if request.scores_prompts and tokens > MAX_SCORED:
+        most = f"the log probabilities of at most {MAX_SCORED} tokens of prompts, those of each choice counted"
+        raise errors.invalid_value("echo", f"one request gets {most}; these have {tokens}")
+
+
+def _scoring(sampling: SamplingParams) -> ScoringParams:
+    """The same, and prompts are scored. Where no token is wanted the engine still picks one, which nobody sees."""
+    assert sampling.logprobs is not None, "asked for together"
+    most = None if sampling.max_tokens is None else max(1, sampling.max_tokens)
+    fields = asdict(sampling, recurse=False) | {"max_tokens": most}
+    return ScoringParams(**fields, prompt_logprobs=sampling.logprobs)
 
 
 def _too_long(context: int, prompt: int) -> ApiError:

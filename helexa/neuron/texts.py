@@ -10,7 +10,7 @@ from helexa.neuron.logprobs import Entry
 from helexa.text import ContentDelta
 from helexa.wire import sse
 from helexa.wire.completion import Usage
-from helexa.wire.completions import CompletionRequest, TextHead, TextLogprobs, text_choice
+from helexa.wire.completions import CompletionRequest, PromptToken, TextHead, TextLogprobs, text_choice
 
 
 @define(eq=False)
@@ -37,8 +37,8 @@ class TextWriter:
         return b"".join(self._event(index, self._echo(index)) for index in range(choices) if self._echo(index))
 
     def piece(self, index: int, piece: Piece) -> bytes:
-        """More text."""
-        return self._event(index, _text(piece), None, piece.entries)
+        """More text, or more of what is known of the prompt."""
+        return self._event(index, _text(piece), None, piece.entries, piece.prompt)
 
     def end(self, index: int, answer: Answer) -> bytes:
         """A chunk with the reason and with no more text."""
@@ -56,18 +56,27 @@ class TextWriter:
     def _choice(self, index: int, pieces: Sequence[Piece], answer: Answer) -> dict[str, object]:
         text = self._echo(index) + "".join(map(_text, pieces))
         entries = [*chain.from_iterable(piece.entries for piece in pieces), *answer.last_entries()]
+        prompt = [*chain.from_iterable(piece.prompt for piece in pieces)]
         asked = self._request.sampling.logprobs is not None
-        return text_choice(index, text, answer.finish_reason, self._of(index).to_json(entries) if asked else None)
+        logprobs = self._of(index).to_json(entries, prompt) if asked else None
+        return text_choice(index, text, answer.finish_reason, logprobs)
 
-    def _event(self, index: int, text: str, reason: str | None = None, entries: Sequence[Entry] = ()) -> bytes:
-        logprobs = self._of(index).to_json(entries) if entries else None
+    def _event(
+        self,
+        index: int,
+        text: str,
+        reason: str | None = None,
+        entries: Sequence[Entry] = (),
+        prompt: Sequence[PromptToken] = (),
+    ) -> bytes:
+        logprobs = self._of(index).to_json(entries, prompt) if entries or prompt else None
         return sse.event(self._head.chunk(text_choice(index, text, reason, logprobs)))
 
     def _echo(self, index: int) -> str:
         return self._echoes[index // self._request.sampling.n] if self._echoes else ""
 
     def _of(self, index: int) -> TextLogprobs:
-        return self._logprobs.setdefault(index, TextLogprobs())
+        return self._logprobs.setdefault(index, TextLogprobs(len(self._echo(index))))
 
 
 def _text(piece: Piece) -> str:

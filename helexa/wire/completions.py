@@ -5,12 +5,12 @@ Source: OpenAI API reference, "Create completion" and "The completion object"; v
 
 import codecs
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from attrs import define, evolve, field, frozen
 
 from helexa.wire import decoding, errors, structured
-from helexa.wire.completion import Usage
+from helexa.wire.completion import LEAST_LOGPROB, Usage
 from helexa.wire.fields import Fields
 from helexa.wire.sampling import SamplingParams
 from helexa.wire.structured import StructuredOutput
@@ -35,10 +35,11 @@ class CompletionRequest:
         model: the id or alias the caller asked for.
         prompts: at least one; all texts or all token ids.
         suffix: what comes after the text that is asked for; with texts only.
-        echo: each answer begins with its prompt.
+        echo: each answer begins with its prompt, and so do the log probabilities where any are asked for.
         special_tokens: texts get the special tokens that the tokenizer puts around a text.
         structure: what each answer has to match; ``None`` for free text.
-        sampling: what the engine needs; a grammar and stop token ids are added by whoever knows the model.
+        sampling: what the engine needs; a grammar and stop token ids are added by whoever knows the model. Where
+            prompts are scored, ``max_tokens`` may be 0.
         stop: stop strings.
         ignore_eos: the model's own end-of-sequence ids do not end an answer. Never together with a structure.
         stream: whether to stream.
@@ -56,6 +57,11 @@ class CompletionRequest:
     ignore_eos: bool = False
     stream: bool = False
     include_usage: bool = False
+
+    @property
+    def scores_prompts(self) -> bool:
+        """Whether the log probabilities of the prompts' own tokens are wanted."""
+        return self.echo and self.sampling.logprobs is not None
 
 
 def parse(body: dict[str, Any], defaults: SamplingParams, vocabulary: int | None = None) -> CompletionRequest:
@@ -114,9 +120,24 @@ def _sampling(body: dict[str, Any], defaults: SamplingParams, vocabulary: int | 
     """What chat requests have as well; ``logprobs`` is a number here and a flag there."""
     logprobs = Fields(body).integer("logprobs", 0, MAX_LOGPROBS, None)
     fields = Fields({**body, "logprobs": None, "top_logprobs": None})
-    if decoding.max_tokens(fields) is None:
+    if nothing := _wants_nothing(fields, scored=logprobs is not None and fields.flag("echo")):
+        fields.data |= {"max_tokens": 1, "max_completion_tokens": None}
+    elif decoding.max_tokens(fields) is None:
         fields.data["max_tokens"] = DEFAULT_TOKENS
-    return evolve(decoding.sampling(fields, defaults, vocabulary), logprobs=logprobs)
+    found = evolve(decoding.sampling(fields, defaults, vocabulary), logprobs=logprobs)
+    return evolve(found, max_tokens=0) if nothing else found
+
+
+def _wants_nothing(fields: Fields, *, scored: bool) -> bool:
+    """Whether no token is to be generated, which leaves something to answer only where prompts are scored."""
+    given = [name for name in ("max_completion_tokens", "max_tokens") if fields.has(name)]
+    if not given or fields.integer(given[0], 0, 2**31 - 1, None) != 0:
+        return False
+    if not scored:
+        raise fields.wrong(given[0], "at least 1, unless 'echo' and 'logprobs' ask for what is known of the prompt")
+    if fields.integer("min_tokens", 0, 2**31 - 1, 0):
+        raise fields.wrong("min_tokens", f"at most '{given[0]}', which is 0")
+    return True
 
 
 def _include_usage(fields: Fields, *, stream: bool) -> bool:
@@ -131,8 +152,8 @@ def _check_together(fields: Fields, request: CompletionRequest) -> None:
     """Refuse what is fine by itself and cannot be had together."""
     if len(request.prompts) * request.sampling.n > MAX_CHOICES:
         raise fields.wrong("n", f"at most {MAX_CHOICES} answers to all prompts together")
-    if request.echo and request.sampling.logprobs is not None:
-        raise errors.unsupported("echo", "log probabilities are those of the answer, not of the prompt")
+    if request.suffix is not None and request.scores_prompts:
+        raise errors.invalid_value("suffix", "not together with 'echo' and 'logprobs': the model reads another prompt")
     if request.suffix is not None and not isinstance(request.prompts[0], str):
         raise errors.invalid_value("suffix", "only allowed where the prompt is text")
     if request.ignore_eos and request.structure is not None:
@@ -173,24 +194,56 @@ def text_choice(
     return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}
 
 
+@frozen
+class PromptToken:
+    """A token of a prompt, which was not picked but given.
+
+    Attributes:
+        name: what it is called.
+        begin: where it begins in the prompt's text, in characters.
+        logprob: natural logarithm of its probability; ``None`` for the first, which nothing foretells.
+        top: the same of the likeliest tokens in its place, by name, and of itself.
+    """
+
+    name: str
+    begin: int
+    logprob: float | None
+    top: dict[str, float] | None
+
+    @classmethod
+    def of(cls, token: bytes, begin: int, logprob: float | None, top: Iterable[tuple[bytes, float]]) -> Self:
+        """From bytes, each of which may be part of a character only, and logarithms that may be infinite."""
+        name = _spell(token)
+        if logprob is None:
+            return cls(name, begin, None, None)
+        found = {_spell(other): max(LEAST_LOGPROB, each) for other, each in (*top, (token, logprob))}
+        return cls(name, begin, found[name], found)
+
+
 @define(eq=False)
 class TextLogprobs:
-    """The log probabilities of one choice in the older shape, whose offsets go on from chunk to chunk."""
+    """The log probabilities of one choice in the older shape, whose offsets go on from chunk to chunk.
+
+    Args:
+        offset: characters of the text before the first token that is generated.
+    """
 
     _offset: int = 0
     _decoder: codecs.IncrementalDecoder = field(factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
 
-    def to_json(self, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def to_json(self, entries: Sequence[Mapping[str, Any]], prompt: Sequence[PromptToken] = ()) -> dict[str, Any]:
         """The ``logprobs`` object of these tokens.
 
         Args:
             entries: as in a chat completion; see ``completion.token_logprob``.
+            prompt: tokens before them.
         """
+        offsets = [self._advance(bytes(entry["bytes"])) for entry in entries]
         return {
-            "text_offset": [self._advance(bytes(entry["bytes"])) for entry in entries],
-            "token_logprobs": [entry["logprob"] for entry in entries],
-            "tokens": [_name(entry) for entry in entries],
-            "top_logprobs": [_likeliest(entry) for entry in entries],
+            "text_offset": [*(each.begin for each in prompt), *offsets],
+            "token_logprobs": [*(each.logprob for each in prompt), *(entry["logprob"] for entry in entries)],
+            "tokens": [*(each.name for each in prompt), *map(_name, entries)],
+            "top_logprobs": [*(each.top for each in prompt), *map(_likeliest, entries)],
         }
 
     def _advance(self, token: bytes) -> int:
@@ -206,8 +259,11 @@ def _likeliest(entry: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _name(entry: Mapping[str, Any]) -> str:
+    return _spell(bytes(entry["bytes"]))
+
+
+def _spell(token: bytes) -> str:
     r"""A token's text, or OpenAI's spelling of part of a character: ``bytes:\xf0\x9f``."""
-    token = bytes(entry["bytes"])
     try:
         return token.decode()
     except UnicodeDecodeError:

@@ -48,10 +48,10 @@ def sampling(fields: Fields, defaults: SamplingParams, vocabulary: int | None) -
     )
 
 
-def max_tokens(fields: Fields) -> int | None:
-    """The bound on the generated tokens, under its newer name if both are given."""
-    newer: int | None = fields.integer("max_completion_tokens", 1, _MAX_COUNT, None)
-    older: int | None = fields.integer("max_tokens", 1, _MAX_COUNT, None)
+def max_tokens(fields: Fields, least: int = 1) -> int | None:
+    """The bound on the generated tokens, under its newer name if both are given; at least ``least``."""
+    newer: int | None = fields.integer("max_completion_tokens", least, _MAX_COUNT, None)
+    older: int | None = fields.integer("max_tokens", least, _MAX_COUNT, None)
     return older if newer is None else newer
 
 

@@ -30,7 +30,13 @@ from helexa.engine.plan import Chunk, StepPlan
 INT32 = st.integers(-(2**31), 2**31 - 1)
 POSITION = st.integers(0, 2**31)
 CHUNKS = st.builds(
-    Chunk, number=POSITION, ids=st.lists(INT32), start=POSITION, blocks=st.lists(INT32), due=st.booleans()
+    Chunk,
+    number=POSITION,
+    ids=st.lists(INT32),
+    start=POSITION,
+    blocks=st.lists(INT32),
+    due=st.booleans(),
+    scored=POSITION,
 )
 
 

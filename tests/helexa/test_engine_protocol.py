@@ -28,6 +28,7 @@ from helexa.engine.protocol import (
     ModelLoad,
     Progress,
     ProtocolError,
+    ScoringParams,
     Submit,
     TokenDelta,
     TokenLogprob,
@@ -65,6 +66,7 @@ EXAMPLES: dict[str, Frame] = {
     "unload": Unload("org/model"),
     "submit": Submit("cpu/1", "org/model", [1, 2, 300_000], SAMPLING, "team", -1),
     "submit-defaults": Submit("cpu/2", "org/model", [0]),
+    "submit-scoring": Submit("cpu/4", "org/model", [0, 1], ScoringParams(max_tokens=1, logprobs=2, prompt_logprobs=2)),
     "submit-progress": Submit("cpu/3", "org/model", [0], progress=[Progress(0, [5, 6]), Progress(2)]),
     "abort": Abort("cpu/1"),
     "abort-choice": Abort("cpu/1", 1),
@@ -75,6 +77,14 @@ EXAMPLES: dict[str, Frame] = {
     "began": Began(["cpu/1", "cpu/2"]),
     "tokens": Tokens(12, [TokenDelta("cpu/1", [5]), TokenDelta("cpu/2", [6, 7])]),
     "tokens-logprobs": Tokens(13, [TokenDelta("cpu/1", [5], 1, [TokenLogprob(-0.5, [(5, -0.5), (6, -1.0)])])]),
+    "tokens-prompt": Tokens(
+        14,
+        [
+            TokenDelta(
+                "cpu/4", [5, 6], 0, [TokenLogprob(None, prompt=True), TokenLogprob(-0.5, [(6, -0.5)], prompt=True)]
+            )
+        ],
+    ),
     "finished": Finished("cpu/1", "length", 20, 7),
     "finished-cached": Finished("cpu/1", "stop", 20, 7, 1, 16),
     "failed": Failed("cpu/1", "context_length_exceeded", "prompt of 0 tokens, context of 4096"),
@@ -101,14 +111,22 @@ SAMPLINGS = st.builds(
     logprobs=st.none() | INTEGER,
     grammar=st.none() | TEXT,
 )
-LOGPROBS = st.builds(TokenLogprob, NUMBER, st.lists(st.tuples(INTEGER, NUMBER), max_size=3))
+SCORINGS = st.builds(ScoringParams, max_tokens=st.none() | INTEGER, logprobs=INTEGER, prompt_logprobs=INTEGER)
+LOGPROBS = st.builds(TokenLogprob, st.none() | NUMBER, st.lists(st.tuples(INTEGER, NUMBER), max_size=3), st.booleans())
 LOADS = st.builds(ModelLoad, TEXT, INTEGER, INTEGER, step_seconds=NUMBER)
 FRAMES: st.SearchStrategy[Frame] = st.one_of(
     st.builds(Hello, INTEGER, INTEGER, TEXT, TEXT),
     st.builds(Load, TEXT, TEXT, st.none() | INTEGER),
     st.builds(Unload, TEXT),
     st.builds(
-        Submit, TEXT, TEXT, IDS, SAMPLINGS, TEXT, INTEGER, st.lists(st.builds(Progress, INTEGER, IDS), max_size=3)
+        Submit,
+        TEXT,
+        TEXT,
+        IDS,
+        SAMPLINGS | SCORINGS,
+        TEXT,
+        INTEGER,
+        st.lists(st.builds(Progress, INTEGER, IDS), max_size=3),
     ),
     st.builds(Began, st.lists(TEXT, max_size=4)),
     st.builds(Dying, TEXT),
@@ -144,7 +162,7 @@ def test_golden_bytes(name: str) -> None:
 
 
 def test_golden_bytes_are_of_this_version() -> None:
-    assert protocol.VERSION == 5
+    assert protocol.VERSION == 6
 
 
 @given(st.lists(FRAMES, max_size=5))
@@ -244,3 +262,11 @@ def test_frames_before_a_broken_one_are_not_lost_in_a_later_push() -> None:
     assert reader.push(encode(Abort("r"))) == [Abort("r")]
     with pytest.raises(ProtocolError, match="not a frame"):
         reader.push(framed({"_type": "Abort"}))
+
+
+def test_parameters_that_score_prompts_stay_what_they_are() -> None:
+    """They are a kind of the others, and must not be read as those."""
+    for params in (SamplingParams(), SAMPLING, ScoringParams(prompt_logprobs=0)):
+        (found,) = FrameReader().push(encode(Submit("r", "m", [1], params)))
+        assert isinstance(found, Submit)
+        assert type(found.sampling) is type(params)

@@ -14,12 +14,14 @@ from engine_runs import Bench, greedy, prompt
 from rank_threads import Ranks
 
 from helexa.engine import parallel_frames, protocol, ranks
+from helexa.engine.core import Engine
 from helexa.engine.loading import LoadedModel, LoadError, load_model
 from helexa.engine.parallel_control import ALONE, Lead, Member, Peer
 from helexa.engine.parallel_frames import Drop, LoadShard, RankProtocolError, Step, Vote
 from helexa.engine.parallel_loading import ShardLoading, load_shard
 from helexa.engine.plan import Chunk, StepPlan
 from helexa.engine.ranks import Follower, LeadRunner
+from helexa.engine.scheduler import Budget
 from helexa.tiny import CHECKPOINT
 
 ROOT = Path(protocol.__file__).parents[2]
@@ -79,6 +81,24 @@ def answers(model: LoadedModel) -> list[list[int]]:
 def test_two_ranks_pick_the_tokens_of_one(group: Group) -> None:
     expected = answers(load_model(str(CHECKPOINT), "cpu"))
     assert answers(group.load(CHECKPOINT)) == expected
+
+
+def scores(model: LoadedModel, ids: list[int]) -> list[float]:
+    """What a model thinks of each token of a prompt but the first."""
+    engine = Engine(model, Budget(tokens=24))
+    params = protocol.ScoringParams(max_tokens=1, temperature=0, logprobs=0, prompt_logprobs=0)
+    assert engine.submit(protocol.Submit("r", "m", ids, params)) == []
+    found = []
+    while engine.has_work:
+        found += [each for delta in engine.step()[0] for each in delta.logprobs if each.prompt]
+    return [each.logprob for each in found if each.logprob is not None]
+
+
+def test_two_ranks_score_a_prompt_as_one(group: Group, qwen: Path) -> None:
+    ids = prompt(90)
+    expected = scores(load_model(str(qwen), "cpu"), ids)
+    assert len(expected) == 89
+    assert scores(group.load(qwen), ids) == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_model_that_does_not_load_leaves_the_group_as_it_was(group: Group, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ from helexa.engine.protocol import (
     Loaded,
     LoadFailed,
     Loading,
+    Progress,
+    ScoringParams,
     Submit,
     Tokens,
     Unload,
@@ -102,6 +104,17 @@ def test_a_request_brings_its_tokens_and_one_end(worker: RawWorker, model: str, 
     tokens, ends = worker.collect(["r1"])
     assert tokens["r1"] == reference(load(llama), PROMPT, 10)
     assert ends["r1"] == Finished("r1", "length", 3, 10)
+
+
+def test_a_prompt_that_is_scored_comes_before_what_follows(worker: RawWorker, model: str, llama: Path) -> None:
+    params = ScoringParams(temperature=0, max_tokens=4, logprobs=1, prompt_logprobs=1)
+    worker.send(
+        Submit("r1", model, PROMPT, params), Submit("r2", model, PROMPT, params, progress=[Progress(0, [5, 6])])
+    )
+    tokens, ends = worker.collect(["r1", "r2"])
+    assert tokens["r1"] == [*PROMPT, *reference(load(llama), PROMPT, 4)]
+    assert tokens["r2"] == tokens["r1"][2:]
+    assert ends["r1"] == Finished("r1", "length", 3, 4)
 
 
 def test_the_tokens_of_a_step_travel_in_one_frame(worker: RawWorker, model: str) -> None:

@@ -1,5 +1,6 @@
 """Text completions: which requests are taken, and the bytes of answers, one file per shape."""
 
+import math
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from openai.types import Completion
 
 from helexa.wire import completions, sse
 from helexa.wire.completion import Usage, token_logprob
-from helexa.wire.completions import CompletionRequest, TextHead, TextLogprobs, text_choice
+from helexa.wire.completions import CompletionRequest, PromptToken, TextHead, TextLogprobs, text_choice
 from helexa.wire.errors import ApiError
 from helexa.wire.sampling import SamplingParams
 from helexa.wire.structured import StructuredOutput
@@ -171,7 +172,14 @@ def test_nothing_after_the_hole_is_no_hole(suffix: str | None) -> None:
         ({"best_of": 2}, "unsupported_value", "best_of"),
         ({"best_of": "2"}, "invalid_value", "best_of"),
         ({"echo": "yes"}, "invalid_value", "echo"),
-        ({"echo": True, "logprobs": 0}, "unsupported_value", "echo"),
+        ({"echo": True, "max_tokens": 0}, "invalid_value", "max_tokens"),
+        ({"logprobs": 1, "max_tokens": 0}, "invalid_value", "max_tokens"),
+        ({"echo": True, "logprobs": 1, "max_tokens": -1}, "invalid_value", "max_tokens"),
+        ({"echo": True, "logprobs": 1, "max_tokens": False}, "invalid_value", "max_tokens"),
+        ({"echo": True, "logprobs": 1, "max_tokens": 0, "min_tokens": 1}, "invalid_value", "min_tokens"),
+        ({"echo": True, "logprobs": 1, "max_completion_tokens": 5, "max_tokens": 0}, "invalid_value", "max_tokens"),
+        ({"echo": True, "max_completion_tokens": 0}, "invalid_value", "max_completion_tokens"),
+        ({"echo": True, "logprobs": 0, "suffix": "x"}, "invalid_value", "suffix"),
         ({"suffix": 7}, "invalid_value", "suffix"),
         ({"suffix": "x", "prompt": [1]}, "invalid_value", "suffix"),
         ({"stream_options": {"include_usage": True}}, "invalid_value", "stream_options"),
@@ -186,6 +194,18 @@ def test_what_is_refused(fields: dict[str, Any], code: str, param: str) -> None:
     assert (error.code, error.param) == (code, param)
 
 
+@pytest.mark.parametrize("fields", [{"max_tokens": 0}, {"max_completion_tokens": 0}, {"max_tokens": 0, "n": 2}])
+def test_no_token_may_be_wanted_where_the_prompt_is_scored(fields: dict[str, Any]) -> None:
+    found = parse(echo=True, logprobs=0, **fields)
+    assert found.sampling.max_tokens == 0
+    assert found.scores_prompts
+
+
+def test_an_echo_without_log_probabilities_scores_nothing() -> None:
+    assert not parse(echo=True).scores_prompts
+    assert not parse(logprobs=1).scores_prompts
+
+
 def test_the_body_is_left_as_it_was() -> None:
     body = {"model": "m", "prompt": "x", "logprobs": 2}
     completions.parse(body, SamplingParams())
@@ -197,7 +217,9 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-FIELDS = st.sampled_from(["prompt", "suffix", "echo", "logprobs", "n", "best_of", "stop", "stream", "stream_options"])
+FIELDS = st.sampled_from(
+    ["prompt", "suffix", "echo", "logprobs", "n", "best_of", "stop", "stream", "stream_options", "max_tokens"]
+)
 
 
 @given(st.dictionaries(FIELDS, JSON, max_size=4))
@@ -260,3 +282,28 @@ def test_offsets_go_on_from_chunk_to_chunk(first: int, second: int) -> None:
     first, second = sorted((first, second))
     parts = [pieces.to_json(part) for part in (ENTRIES[:first], ENTRIES[first:second], ENTRIES[second:])]
     assert [each for part in parts for each in part["text_offset"]] == whole["text_offset"]
+
+
+# what is known of a prompt
+
+
+TOKENS = (
+    PromptToken.of(b"Hi", 0, None, ()),
+    PromptToken.of(b"\xf0\x9f", 2, -0.5, [(b"!", -0.25), (b"\xf0\x9f", -0.5)]),
+    PromptToken.of(b"\xa6\x80", 2, -math.inf, [(b"!", -0.25)]),
+)
+
+
+def test_tokens_of_a_prompt_come_before_those_of_the_answer() -> None:
+    found = TextLogprobs(3).to_json(ENTRIES[:1], TOKENS)
+    assert found == {
+        "text_offset": [0, 2, 2, 3],
+        "token_logprobs": [None, -0.5, -9999.0, -0.5],
+        "tokens": ["Hi", r"bytes:\xf0\x9f", r"bytes:\xa6\x80", "Hi"],
+        "top_logprobs": [
+            None,
+            {"!": -0.25, r"bytes:\xf0\x9f": -0.5},
+            {"!": -0.25, r"bytes:\xa6\x80": -9999.0},
+            {"Hi": -0.5, "Ho": -1.25},
+        ],
+    }

@@ -130,7 +130,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         suffix=nullable(TEXT),
         echo=nullable(FLAG),
         logprobs=nullable(whole(0, 5)),
-        **SAMPLING,
+        **SAMPLING | {"max_tokens": nullable(whole(0, MOST))},
     ),
     "Completion": table(
         ["id", "object", "created", "model", "choices"],
