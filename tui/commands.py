@@ -1,0 +1,45 @@
+"""What the command palette offers: the screens, and everything that can be done on the one in front."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from textual.binding import Binding
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+
+if TYPE_CHECKING:
+    from tui.app import Console
+
+_MOVES = frozenset({"cursor_down", "cursor_up", "scroll_top", "scroll_bottom", "dismiss"})
+
+
+class Everything(Provider):
+    """The bindings of the screen in front and of the application: one list of what there is to be done."""
+
+    async def discover(self) -> Hits:
+        """Everything."""
+        for title, action, keys in self._offers():
+            yield DiscoveryHit(title, partial(self._run, action), help=keys)
+
+    async def search(self, query: str) -> Hits:
+        """What fits the words."""
+        matcher = self.matcher(query)
+        for title, action, keys in self._offers():
+            if (score := matcher.match(title)) > 0:
+                yield Hit(score, matcher.highlight(title), partial(self._run, action), help=keys)
+
+    def _offers(self) -> Iterator[tuple[str, str, str]]:
+        """Title, action and key of each thing that can be done now."""
+        console = cast("Console", self.app)
+        seen = set()
+        for _, binding, enabled, _ in self.screen.active_bindings.values():
+            if enabled and binding.description and binding.action not in seen and binding.action not in _MOVES:
+                seen.add(binding.action)
+                yield binding.description, binding.action, f"key: {_key(console, binding)}"
+
+    async def _run(self, action: str) -> None:
+        await self.screen.run_action(action)
+
+
+def _key(console: "Console", binding: Binding) -> str:
+    return console.get_key_display(binding)

@@ -1,0 +1,93 @@
+"""What every screen is: a line on top, something that shows the world, a footer."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Footer
+
+from tui.messages import Filtered, LinkChanged
+from tui.widgets.filterbar import FilterBar
+from tui.widgets.linkbar import LinkBar
+from tui.widgets.table import LiveTable
+from tui.world import World
+
+if TYPE_CHECKING:
+    from tui.app import Console
+
+
+class ConsoleScreen(Screen[None]):
+    """A screen of the console.
+
+    Subclasses yield their widgets from ``body`` and draw in ``show``, which must be cheap: it is called after every
+    answer of their feeds, ten times a second at most.
+
+    Attributes:
+        NAME: what the application calls it.
+        TITLE: what people call it.
+        FEEDS: what it needs; see ``tui.feeds``.
+    """
+
+    NAME: ClassVar[str]
+    FEEDS: ClassVar[frozenset[str]] = frozenset({"fleet"})
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "Filter", key_display="/"),
+        Binding("escape", "show_all", "Show everything again", show=False),
+    ]
+
+    @property
+    def console(self) -> "Console":
+        """The application."""
+        return cast("Console", self.app)
+
+    def compose(self) -> ComposeResult:
+        """The line on top, the body, the filter, the footer."""
+        yield LinkBar()
+        yield from self.body()
+        yield FilterBar()
+        yield Footer(compact=True)
+
+    def body(self) -> Iterable[Widget]:
+        """The widgets between the line on top and the footer."""
+        raise NotImplementedError
+
+    def show(self, world: World) -> None:
+        """Draw what is known."""
+        raise NotImplementedError
+
+    def on_mount(self) -> None:
+        """Begin with what is known already."""
+        bar = self.query_one(LinkBar)
+        bar.title = self.TITLE or self.NAME
+        bar.tabs = self.console.tabs
+        self.link(self.console.link)
+        self.show(self.console.world)
+
+    def on_screen_resume(self) -> None:
+        """It is in front again: have its feeds read at once, and draw what came meanwhile."""
+        self.console.source.poke(*self.FEEDS)
+        self.link(self.console.link)
+        self.show(self.console.world)
+
+    def link(self, link: LinkChanged) -> None:
+        """Say whether the fleet is there."""
+        bar = self.query_one(LinkBar)
+        bar.state, bar.reason = link.state, link.reason
+        bar.where, bar.note = self.console.where, self.console.note
+
+    def action_filter(self) -> None:
+        """Open the filter."""
+        self.query_one(FilterBar).open()
+
+    def action_show_all(self) -> None:
+        """Filter nothing any more."""
+        bar = self.query_one(FilterBar)
+        bar.value, bar.display = "", False
+
+    def on_filtered(self, message: Filtered) -> None:
+        """Filter every table."""
+        for table in self.query(LiveTable):
+            table.filter(message.text)
