@@ -88,3 +88,7 @@ bench-ledger *arguments:
 # microseconds of a routing decision in a fleet of 200 neurons and 1,000 models
 bench-routing *arguments:
     {{ python }} benchmarks/routing.py {{ arguments }}
+
+# how truly the measuring client tells when chunks came, beside other clients
+bench-client *arguments:
+    {{ python }} benchmarks/bench_client.py {{ arguments }}

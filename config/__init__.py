@@ -5,6 +5,7 @@ from typing import Final
 
 from config.access import Account, Cost, Entitlements, Key, Provider, ProviderKind, Route, Scope
 from config.address import Address
+from config.bench import Bench, BenchTarget, Hours, Suite
 from config.budgets import Budget, BudgetUnit, Window, WindowKind
 from config.diff import CORTEX_AT_START, Change, Changes, diff
 from config.load import load, parse
@@ -13,7 +14,6 @@ from config.save import dumps, save
 from config.supervision import ActorSection, ActorSettings, PollerSection, RestartPolicy
 from config.topology import (
     BUNDLED_MODEL,
-    Bench,
     Capability,
     Cortex,
     DatabaseAway,
@@ -44,6 +44,7 @@ __all__ = [
     "ActorSettings",
     "Address",
     "Bench",
+    "BenchTarget",
     "Budget",
     "BudgetUnit",
     "Capability",
@@ -56,6 +57,7 @@ __all__ = [
     "Entitlements",
     "Eviction",
     "EvictionStrategy",
+    "Hours",
     "InvalidValueError",
     "Key",
     "Limits",
@@ -72,6 +74,7 @@ __all__ = [
     "Route",
     "Scope",
     "Size",
+    "Suite",
     "Tls",
     "Topology",
     "TopologyError",

@@ -127,14 +127,23 @@ def written(value: Any) -> str:
 
 def _entries(document: Mapping[str, Any]) -> _Entries:
     """Index what a document holds: the tables that are always there, and each entry of the others by its name."""
-    rest = {table: dict(document.get(table, {})) for table in ("cortex", "entitlements", "bench", "actors")}
+    rest = {table: dict(document.get(table, {})) for table in ("cortex", "entitlements", "actors")}
     keys, accounts = (rest["entitlements"].pop(each, []) for each in ("keys", "accounts"))
     found: _Entries = {("cortex",): rest.pop("cortex")}
     for table, key in _NAMED.items():
         found |= _by_name((table,), key, document.get(table, []))
     found |= {("aliases", alias): target for alias, target in document.get("aliases", {}).items()}
     found |= _by_name(("entitlements", "keys"), "name", keys) | _by_name(("entitlements", "accounts"), "name", accounts)
-    return found | {(table,): settings for table, settings in rest.items()}
+    return found | _bench(document) | {(table,): settings for table, settings in rest.items()}
+
+
+def _bench(document: Mapping[str, Any]) -> _Entries:
+    """The only table whose presence says something by itself."""
+    if "bench" not in document:
+        return {}
+    settings = dict(document["bench"])
+    targets = settings.pop("targets", [])
+    return {("bench",): settings} | _by_name(("bench", "targets"), "name", targets)
 
 
 def _by_name(table: _Path, key: str, entries: list[dict[str, Any]]) -> _Entries:
@@ -179,7 +188,7 @@ def _leaves(value: Any, path: _Path = ()) -> _Entries:
 
 def _when(path: _Path) -> When:
     match path:
-        case ("actors" | "bench", *_):
+        case ("actors", *_):
             return "restart"
         case ("cortex", key, *_) if key in CORTEX_AT_START:
             return "restart"

@@ -11,6 +11,7 @@ from attrs import frozen
 from cattrs.errors import BaseValidationError
 
 from config.address import Address
+from config.bench import Hours
 from config.problems import Finding, InvalidValueError, Path, dotted
 from config.structure import CONVERTER, suggestion
 from config.topology import Topology
@@ -89,7 +90,7 @@ def _fits(node: Any, key: str | int) -> bool:
 
 def _step(node: Any, cls: Any, path: Path, part: str) -> tuple[str | int, Any]:
     """Find the key or index a part of a variable's name means, and the type of what is there."""
-    if attrs.has(cls) and cls is not Address:
+    if attrs.has(cls) and cls not in {Address, Hours}:
         return _field(cls, path, part)
     if get_origin(cls) is tuple and attrs.has(get_args(cls)[0]):
         item = get_args(cls)[0]

@@ -39,6 +39,7 @@ def _duplicates(topology: Topology) -> Findings:
     yield from _repeated(where, "key_env", (key.key_env for key in keys))
     yield from _repeated(where, "key_hash", (key.key_hash for key in keys))
     yield from _repeated(("entitlements", "accounts"), "name", (each.name for each in topology.entitlements.accounts))
+    yield from _bench_names(topology)
 
 
 def _repeated(table: Path, key: str, values: Iterable[str | None]) -> Findings:
@@ -50,6 +51,16 @@ def _repeated(table: Path, key: str, values: Iterable[str | None]) -> Findings:
         if first != index:
             message = f"{show(value)} is already the {key} of entry {first}"
             yield Finding((*table, index, key), message, f"give each entry its own {key}")
+
+
+def _bench_names(topology: Topology) -> Findings:
+    """What is measured under one name is taken for one thing, whose history it is."""
+    targets, where = () if topology.bench is None else topology.bench.targets, ("bench", "targets")
+    yield from _repeated(where, "name", (target.name for target in targets))
+    for index, target in enumerate(targets):
+        if topology.neuron(target.name) is not None:
+            message = f"{show(target.name)} is already the name of a neuron, which is measured too"
+            yield Finding((*where, index, "name"), message, "give it another name", (("neurons", target.name),))
 
 
 def _aliases(topology: Topology) -> Findings:

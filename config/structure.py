@@ -10,6 +10,7 @@ from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, Iterabl
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
 from config.address import Address
+from config.bench import Hours
 from config.problems import Finding, InvalidValueError, Path, show
 from config.units import Duration, Size, format_duration, format_size, parse_duration, parse_size
 
@@ -175,13 +176,15 @@ def _make_converter() -> Converter:
 
 
 def _register_texts(converter: Converter) -> None:
-    """Register the types the file spells as strings; after `attrs.has`, which would claim `Address` too."""
+    """Register the types the file spells as strings; after `attrs.has`, which would claim some of them too."""
     converter.register_structure_hook(Size, lambda value, _: parse_size(value))
     converter.register_structure_hook(Duration, lambda value, _: parse_duration(value))
     converter.register_structure_hook(Address, lambda value, _: Address.parse(value))
+    converter.register_structure_hook(Hours, lambda value, _: Hours.parse(value))
     converter.register_unstructure_hook(Size, format_size)
     converter.register_unstructure_hook(Duration, format_duration)
     converter.register_unstructure_hook(Address, str)
+    converter.register_unstructure_hook(Hours, str)
 
 
 CONVERTER: Final = _make_converter()

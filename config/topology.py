@@ -9,7 +9,7 @@ from attrs.validators import optional
 from config import validators as v
 from config.access import Cost, Entitlements, Provider, Route, without_slash
 from config.address import Address
-from config.budgets import LARGEST_COUNT
+from config.bench import Bench
 from config.problems import Path
 from config.source import is_qualified
 from config.supervision import ActorSettings
@@ -215,19 +215,6 @@ class Model:
 
 
 @frozen
-class Bench:
-    """The benchmark loop.
-
-    Attributes:
-        interval: Seconds between two rounds; infinity: only on request.
-        samples_per_build: Measurements of each model on each neuron for one build of the software.
-    """
-
-    interval: Duration = field(default=Duration(1800.0), validator=v.positive("30m"))
-    samples_per_build: int = field(default=5, validator=v.between(1, LARGEST_COUNT))
-
-
-@frozen
 class Listener:
     """A socket some process of the fleet binds; where the file says so, and on which host."""
 
@@ -240,6 +227,8 @@ class Listener:
 class Topology:
     """A whole fleet.
 
+    `bench` is the benchmark loop, which runs on cortex's host; None: there is none.
+
     `aliases` maps further names to ids of the catalogue; it is shared, not copied, and nobody may change it.
     """
 
@@ -250,7 +239,7 @@ class Topology:
     providers: tuple[Provider, ...] = ()
     routes: tuple[Route, ...] = ()
     entitlements: Entitlements = field(default=Entitlements())
-    bench: Bench = Bench()
+    bench: Bench | None = None
     actors: ActorSettings = field(default=ActorSettings())
 
     def neuron(self, name: str) -> Neuron | None:
@@ -294,6 +283,8 @@ class Topology:
         yield Listener(("cortex", "metrics_listen"), cortex.host, cortex.metrics_listen)
         for index, neuron in enumerate(self.neurons):
             yield Listener(("neurons", index, "listen"), neuron.host, neuron.listen)
+        if self.bench is not None:
+            yield Listener(("bench", "listen"), cortex.host, self.bench.listen)
 
     @property
     def auth_required(self) -> bool:

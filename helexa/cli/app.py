@@ -8,6 +8,7 @@ import typer
 
 from helexa.cli import commands, operate
 from helexa.cli.accounts import accounts_app
+from helexa.cli.bench import bench_app
 from helexa.cli.keys import keys_app
 from helexa.cli.operate import Fleet
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(keys_app)
 app.add_typer(accounts_app)
+app.add_typer(bench_app)
 
 File = Annotated[Path, typer.Argument(help="The topology file.", show_default=False)]
 OptionalFile = Annotated[
@@ -37,6 +39,7 @@ Model = Annotated[str, typer.Argument(help="Model or alias.", show_default=False
 Node = Annotated[str | None, typer.Option(help="The node it is about.", show_default="wherever it is or fits")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 DEFAULT_URL = "http://127.0.0.1:31313"
+DEFAULT_BENCH_URL = "http://127.0.0.1:31315"
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback signature
@@ -64,9 +67,20 @@ def up(
     host: Annotated[
         str | None, typer.Option(help="Which host of the file this is.", show_default="this machine's host name")
     ] = None,
+    *,
+    console: Annotated[
+        bool, typer.Option("--console", help="Open the console on it; leaving the console stops the fleet.")
+    ] = False,
+    lifeline: Annotated[
+        bool, typer.Option("--lifeline", hidden=True, help="Given by '--console': to stop when stdin ends.")
+    ] = False,
 ) -> None:
     """Start this host's part of a fleet, and serve until Ctrl-C."""
-    _exit(commands.up(file, host))
+    from helexa.cli import fleet_child
+
+    if lifeline:
+        fleet_child.watch_parent()
+    _exit(fleet_child.up_with_console(file, host) if console else commands.up(file, host))
 
 
 @app.command()
@@ -144,6 +158,33 @@ def chat(
 ) -> None:
     """Talk to a model in the terminal. Reads questions line by line, so it works in a pipe as well."""
     _exit(commands.chat(model, url, key))
+
+
+@app.command()
+def console(  # noqa: PLR0913 - each is an option of the command
+    url: Url = DEFAULT_URL,
+    key: ApiKey = None,
+    bench_url: Annotated[
+        str, typer.Option(envvar="HELEXA_BENCH_URL", help="The base URL of the benchmarks' API.")
+    ] = DEFAULT_BENCH_URL,
+    *,
+    readonly: Annotated[bool, typer.Option("--readonly", help="Show only: nothing can be changed.")] = False,
+    record: Annotated[Path | None, typer.Option(help="Keep what is seen in this file.", metavar="FILE")] = None,
+    replay: Annotated[Path | None, typer.Option(help="Show such a file in place of a fleet.", metavar="FILE")] = None,
+    speed: Annotated[float, typer.Option(min=0.0625, max=1024, help="How fast a recording runs.")] = 1.0,
+    web: Annotated[bool, typer.Option("--web", help="Serve the console to browsers, which change nothing.")] = False,
+    web_writable: Annotated[
+        bool, typer.Option("--web-writable", help="Whoever can open the page may change the fleet.")
+    ] = False,
+    web_host: Annotated[str, typer.Option(help="Where the page is served.")] = "127.0.0.1",
+    web_port: Annotated[int, typer.Option(min=0, max=65535, help="Likewise; 0: any that is free.")] = 31316,
+) -> None:
+    """Watch and run a fleet on a full screen: nodes, requests, models, actors, benchmarks, keys, chat, logs."""
+    from helexa.cli.console import Wanted, Web
+    from helexa.cli.console import console as open_console
+
+    wanted = Wanted(url, key, bench_url, readonly, record, replay, speed)
+    _exit(open_console(wanted, Web(web_host, web_port, web_writable) if web else None))
 
 
 @app.command()

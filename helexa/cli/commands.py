@@ -102,6 +102,46 @@ def _run_neuron(topology: Topology, entry: Neuron, ready_fd: int | None) -> int:
     return _run(partial(run_neuron, topology, entry, ready_fd))
 
 
+def bench_serve(file: Path | None, host: str | None = None) -> int:
+    """Run the benchmark loop of a fleet.
+
+    Args:
+        file: its topology; ``None``: the demo fleet's.
+        host: which host of the topology this is; ``None``: any, for neurons are reached by their endpoints.
+    """
+    ready = _parents_ready()
+    topology = _load(file or DEMO)
+    if topology is None:
+        return WRONG
+    if host is not None and not topology.cortex_on(host):
+        return fail(f"the benchmark loop runs on cortex's host, '{topology.cortex.host}', and not on '{host}'.", WRONG)
+    from functools import partial
+
+    from helexa.up.bench import run_bench
+
+    return _run(partial(run_bench, topology, ready))
+
+
+def _parents_ready() -> Callable[[], None]:
+    """Tells whoever started this that it serves: `up`, which holds the other end of stdin, or else the operator."""
+    from functools import partial
+
+    from actors.bench_process import READY_FD
+
+    given = os.environ.pop(READY_FD, "")
+    if not given.isdecimal():
+        return lambda: say("measuring whatever nobody uses; Ctrl-C ends it")
+    from helexa import lifeline
+
+    lifeline.watch(lambda: os.kill(os.getpid(), signal.SIGTERM), grace=6.0)
+    return partial(_say_ready, int(given))
+
+
+def _say_ready(fd: int) -> None:
+    os.write(fd, b"\n")
+    os.close(fd)
+
+
 def check(file: Path) -> int:
     """Check a topology file."""
     topology = _load(file)

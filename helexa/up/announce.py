@@ -65,6 +65,8 @@ def banner(topology: Topology, nodes: Iterable[Node]) -> Iterator[str]:
         yield f"  try    {_curl(base, loaded[0], auth=topology.auth_required)}"
     command = shlex.quote(sys.argv[0]) if "/" in sys.argv[0] else "helexa"
     yield f"  talk   {command} chat      look   {command} status      stop   Ctrl-C"
+    if topology.bench is not None:
+        yield f"  bench  {scheme}://{topology.bench.listen.connectable}/api/summary"
 
 
 def _curl(base: str, model: str, *, auth: bool) -> str:

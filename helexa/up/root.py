@@ -19,7 +19,9 @@ from helexa.cortex.events import EventLog
 from helexa.cortex.routing.state import Happening
 from helexa.neuron.guard import allowed_listen
 from helexa.up.announce import announce
+from helexa.up.bench import check as check_bench
 from helexa.up.gateway import Gateway, trust_of
+from helexa.up.local_bench import LocalBench
 from helexa.up.locals import LocalNeurons
 from helexa.up.plan import Plan
 from helexa.up.stop import watch_signals
@@ -87,14 +89,17 @@ class _Root:
         self._supervisor = Supervisor("root")
         self._processes = Supervisor("neurons")
         self._neurons = LocalNeurons(directory, self._processes, self.router.suspect, self._idle)
+        self._bench = LocalBench(directory, self._processes) if plan.cortex else None
 
     def _gateway(self, plan: Plan, trusted: ssl.SSLContext | None) -> Gateway:
         return Gateway(plan.topology, plan.secret, self.router, self.events, self.drain, trusted)
 
     async def start_neurons(self, nursery: trio.Nursery) -> None:
-        """Start the neurons' processes, without waiting for them to serve."""
+        """Start the neurons' processes, and that of the benchmark loop, without waiting for them to serve."""
         await nursery.start(self._processes.run)
         self._neurons.start(self._plan.topology, self._plan.neurons)
+        if self._bench is not None:
+            await self._bench.follow(self._plan.topology)
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start the actors."""
@@ -137,6 +142,8 @@ class _Root:
         await self._neurons.stop(leaving)
         self._neurons.complete(topology, self._plan.neurons)
         self._follow(topology)
+        if self._bench is not None:
+            await self._bench.follow(topology)
         self._publish(Happening("topology.applied", {"changes": changes.lines()}))
 
     def _follow(self, topology: Topology) -> None:
@@ -165,7 +172,7 @@ class _Root:
 def _until_restart(wanted: Topology, now: Topology) -> Topology:
     """What of ``wanted`` can take effect while this process runs: not its own sockets, database and secret."""
     kept = {key: getattr(now.cortex, key) for key in CORTEX_AT_START}
-    return evolve(wanted, cortex=evolve(wanted.cortex, **kept), actors=now.actors, bench=now.bench)
+    return evolve(wanted, cortex=evolve(wanted.cortex, **kept), actors=now.actors)
 
 
 def _without(topology: Topology, neurons: tuple[str, ...]) -> Topology:
@@ -173,7 +180,7 @@ def _without(topology: Topology, neurons: tuple[str, ...]) -> Topology:
 
 
 def _listen(plan: Plan) -> tuple[socket, ...]:
-    """Bind the addresses of cortex, API first, and make sure that every neuron of this host will get its own."""
+    """Bind the addresses of cortex, API first, and make sure that every process of this host will get its own."""
     for neuron in plan.neurons:
         address = allowed_listen(neuron.listen, plan.secret)
         bind(address.host, address.port, f"neurons.{neuron.name}.listen").close()
@@ -181,6 +188,7 @@ def _listen(plan: Plan) -> tuple[socket, ...]:
             server_context(neuron.tls, f"neurons.{neuron.name}.tls")
     if not plan.cortex:
         return ()
+    check_bench(plan.topology)
     cortex = plan.topology.cortex
     api = bind(cortex.listen.host, cortex.listen.port, "cortex.listen")
     try:

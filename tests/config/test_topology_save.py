@@ -17,6 +17,7 @@ from config import (
     ActorSettings,
     Address,
     Bench,
+    BenchTarget,
     Budget,
     Capability,
     Cortex,
@@ -24,6 +25,7 @@ from config import (
     Duration,
     Entitlements,
     Eviction,
+    Hours,
     Key,
     Limits,
     Media,
@@ -154,6 +156,23 @@ def routes(draw: st.DrawFn, known: list[str]) -> Route:
 
 
 @st.composite
+def benches(draw: st.DrawFn) -> Bench:
+    minutes = draw(st.lists(st.integers(0, 1439), min_size=2, max_size=2, unique=True))
+    return Bench(
+        interval=draw(durations),
+        samples_per_build=draw(st.integers(1, 99)),
+        hours=draw(st.none() | st.just(Hours(*minutes))),
+        targets=tuple(draw(bench_targets(index)) for index in range(draw(st.integers(0, 2)))),
+    )
+
+
+@st.composite
+def bench_targets(draw: st.DrawFn, index: int) -> BenchTarget:
+    wanted = tuple(draw(st.lists(slugs, min_size=1, max_size=2, unique=True)))
+    return BenchTarget(f"outside.server.{index}", draw(urls), wanted, draw(st.none() | variables))
+
+
+@st.composite
 def topologies(draw: st.DrawFn) -> Topology:
     """Whole fleets without a contradiction."""
     one_box = draw(st.booleans())
@@ -180,7 +199,7 @@ def topologies(draw: st.DrawFn) -> Topology:
             tuple(Account(name, draw(budget_lists)) for name in draw(st.lists(slugs, max_size=2, unique=True))),
             draw(st.none() | st.integers(1, 1000)),
         ),
-        bench=Bench(draw(durations), draw(st.integers(1, 99))),
+        bench=draw(st.none() | benches()),
         actors=ActorSettings(
             poller=PollerSection(draw(finite), draw(restarts)),
             router=draw(actor_sections),
