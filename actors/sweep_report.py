@@ -6,9 +6,9 @@ from typing import Any, Literal, TypeAlias
 import structlog
 from attrs import define
 
+from helexa.bench.measuring.runner import Task
+from helexa.bench.measuring.targets import Facts
 from helexa.bench.records import Cell, Outcome, Run, Sample, Target
-from helexa.bench.runner import Task
-from helexa.bench.targets import Facts
 
 State: TypeAlias = Literal["starting", "looking", "measuring", "waiting", "outside hours", "database away"]
 _log = structlog.get_logger()

@@ -19,14 +19,15 @@ from attrs import define, evolve, frozen
 from actors.actor import Actor, error_line
 from actors.sweep_report import Report
 from config import Bench
-from helexa.bench import runner, sweep, targets
-from helexa.bench.http import TargetError
+from helexa.bench import sweep
+from helexa.bench.client.http import TargetError
+from helexa.bench.measuring import runner, targets
+from helexa.bench.measuring.runner import Guard, NeuronGuard, Task, Watch
+from helexa.bench.measuring.targets import Access, Facts, ModelFacts
 from helexa.bench.records import Cell, Outcome, Run
-from helexa.bench.runner import Guard, NeuronGuard, Task, Watch
 from helexa.bench.scenarios import Scenario
-from helexa.bench.store import Store
+from helexa.bench.storage.store import Store
 from helexa.bench.sweep import Name, Rest, Want
-from helexa.bench.targets import Access, Facts, ModelFacts
 from helexa.database import StoreError
 
 IDLE_SECONDS: Final = 5.0

@@ -119,7 +119,7 @@ def lateness(arrivals: Arrivals) -> list[float]:
 
 
 def ours(url: str, body: dict[str, Any]) -> Arrivals:
-    from helexa.bench.http import Client, Exchange
+    from helexa.bench.client.http import Client, Exchange
 
     found: list[Exchange] = []
 

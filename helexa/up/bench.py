@@ -12,10 +12,10 @@ from actors.keyring import Keyring
 from actors.supervisor import Supervisor
 from actors.sweeper import Place, Sweeper
 from config import Bench, BenchTarget, Topology
-from helexa.bench.app import make_app
+from helexa.bench.api.app import make_app
+from helexa.bench.measuring.targets import neurons_of, server_at
 from helexa.bench.scenarios import suite
-from helexa.bench.store import Store
-from helexa.bench.targets import neurons_of, server_at
+from helexa.bench.storage.store import Store
 from helexa.cortex.access.auth import PUBLIC, Gate, declared_keys, presented_by
 from helexa.cortex.access.keystore import KeyStore
 from helexa.up.gateway import trust_of

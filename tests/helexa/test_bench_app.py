@@ -12,10 +12,10 @@ from bench_stores import BUILDS, NOW, failed, made
 from http_parts import Call, scope_of
 from structlog.testing import capture_logs
 
-from helexa.bench import app as module
-from helexa.bench.app import make_app
+from helexa.bench.api import app as module
+from helexa.bench.api.app import make_app
 from helexa.bench.records import Cell
-from helexa.bench.store import Store
+from helexa.bench.storage.store import Store
 from helexa.cortex.access.auth import Gate, Key, sha256
 from helexa.database import StoreError
 from helexa.up.bench import admit

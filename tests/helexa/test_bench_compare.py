@@ -24,7 +24,7 @@ from bench_runs import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helexa.bench.compare import Comparison, Difference, against_history, changes, compare, steps
+from helexa.bench.analysis.compare import Comparison, Difference, against_history, changes, compare, steps
 from helexa.bench.records import Build, Metric, Run
 
 STEADY = [1.00, 1.01, 0.99, 1.02, 0.98]

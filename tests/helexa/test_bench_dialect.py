@@ -1,6 +1,6 @@
 """How servers want requests to be put, learned from what they refuse."""
 
-from helexa.bench.dialect import Fields
+from helexa.bench.measuring.dialect import Fields
 
 BODY = {"model": "m", "max_tokens": 4, "ignore_eos": True, "temperature": 0}
 

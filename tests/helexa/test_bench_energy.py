@@ -5,8 +5,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helexa.bench import energy
-from helexa.bench.energy import added, joules, metered
+from helexa.bench.measuring import energy
+from helexa.bench.measuring.energy import added, joules, metered
 from helexa.bench.records import Sample
 
 

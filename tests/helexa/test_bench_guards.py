@@ -7,11 +7,11 @@ import trio
 from attrs import evolve
 from bench_targets import MODEL, REPORT, Canned, Reply, always, refused
 
-from helexa.bench.guards import NeuronGuard
+from helexa.bench.measuring.guards import NeuronGuard
+from helexa.bench.measuring.runner import USERS_CAME, Task, measure
+from helexa.bench.measuring.session import Flight
 from helexa.bench.records import Run
-from helexa.bench.runner import USERS_CAME, Task, measure
 from helexa.bench.scenarios import parse
-from helexa.bench.session import Flight
 
 SHORT = "chat:prompt_tokens=64,output_tokens=4,requests=1"
 

@@ -9,8 +9,8 @@ import trio
 from scripted_servers import DONE, END, STREAM, UNFRAMED, Server, Step, Stream, chunk, hold, reset, until, whole
 from trio.testing import MockClock
 
-from helexa.bench import connections
-from helexa.bench.http import Client, Exchange, TargetError, refusal
+from helexa.bench.client import connections
+from helexa.bench.client.http import Client, Exchange, TargetError, refusal
 
 Serve = Callable[..., Awaitable[Server]]
 CHAT = "/v1/chat/completions"

@@ -11,8 +11,8 @@ from attrs import define
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helexa.bench.arrivals import ANCILLARY_BYTES, ArrivalClock, kernel_time, stamp_arrivals
-from helexa.bench.connections import Connection, Origin
+from helexa.bench.client.arrivals import ANCILLARY_BYTES, ArrivalClock, kernel_time, stamp_arrivals
+from helexa.bench.client.connections import Connection, Origin
 
 MS = 1_000_000
 WALL = 1_760_000_000_000 * MS

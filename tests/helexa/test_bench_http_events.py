@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helexa.bench.answers import EventTimes
-from helexa.bench.connections import event_sizes
+from helexa.bench.client.answers import EventTimes
+from helexa.bench.client.connections import event_sizes
 
 ATOMS = (b"\n", b"\r", b"\r\n", b"\n\n", b"data", b"data:", b"data: ", b":", b" ", b"x", b"id: 1", b"\xef\xbb\xbf")
 texts = st.lists(st.sampled_from((*ATOMS, b"data: {}\n\n", b"data: [DONE]\n\n"))).map(b"".join)

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from helexa.bench.http import Exchange, TargetError, refusal
+from helexa.bench.client.http import Exchange, TargetError, refusal
 
 
 def exchange(body: bytes = b"", status: int = 200, **more: Any) -> Exchange:

@@ -8,8 +8,8 @@ import trio
 from scripted_servers import DONE, END, STREAM, UNFRAMED, Server, Step, chunk, hold, reset, until, whole
 from trio.testing import MockClock
 
-from helexa.bench import answers
-from helexa.bench.http import TIMEOUTS, Client, Exchange, TargetError, Timeouts
+from helexa.bench.client import answers
+from helexa.bench.client.http import TIMEOUTS, Client, Exchange, TargetError, Timeouts
 
 Serve = Callable[[Sequence[Step]], Awaitable[Server]]
 EVENT = chunk(b"data: x\n\n")

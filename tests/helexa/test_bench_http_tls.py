@@ -8,7 +8,7 @@ from certificates import Authority
 from scripted_servers import DONE, END, STREAM, UNFRAMED, Server, Step, chunk, hold, reset, say_goodbye, until, whole
 from trio.testing import MockClock
 
-from helexa.bench.http import Client, Exchange, TargetError
+from helexa.bench.client.http import Client, Exchange, TargetError
 from helexa.web.tls import client_context, server_context
 
 
@@ -63,7 +63,7 @@ async def test_the_kernels_time_counts_under_tls_too(
     nursery: trio.Nursery, shown: ssl.SSLContext, trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = list[float | None]()
-    monkeypatch.setattr("helexa.bench.connections.kernel_time", lambda _: told.append(None))
+    monkeypatch.setattr("helexa.bench.client.connections.kernel_time", lambda _: told.append(None))
     await post(await Server([[[whole(b"x")]]], shown).start(nursery), trusted)
     assert told
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from bench_runs import BUILD_B, START, Machine, bimodal, bursts, cell, drifting, measured, white
 
-from helexa.bench.compare import Comparison, changes, compare
+from helexa.bench.analysis.compare import Comparison, changes, compare
 from helexa.bench.records import Cell, Run
 
 Make = Callable[[int], Machine]

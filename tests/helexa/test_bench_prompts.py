@@ -8,9 +8,9 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helexa.bench import prompts
-from helexa.bench.exchanges import TargetError
-from helexa.bench.prompts import Bag, Count
+from helexa.bench.client.exchanges import TargetError
+from helexa.bench.measuring import prompts
+from helexa.bench.measuring.prompts import Bag, Count
 
 
 def counter(overhead: int, chars: int, asked: list[int] | None = None) -> Count:

@@ -30,12 +30,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
-from helexa.bench.compare import compare
+from helexa.bench.analysis.compare import compare
+from helexa.bench.analysis.statistics import summarize
 from helexa.bench.records import Build, Metric, Run, Sample
 from helexa.bench.report import figures, markdown, plots, tables
 from helexa.bench.report.page import page
 from helexa.bench.report.plots import Point
-from helexa.bench.statistics import summarize
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NOW = START + 100 * DAY

@@ -7,8 +7,8 @@ import pytest
 import trio
 from bench_targets import MODEL, Canned, Reply, as_json, count
 
+from helexa.bench.measuring.runner import Task, measure, new_batch
 from helexa.bench.records import Run, Sample
-from helexa.bench.runner import Task, measure, new_batch
 from helexa.bench.scenarios import Scenario, parse
 
 CHAT = "/v1/chat/completions"
@@ -206,7 +206,7 @@ async def test_one_that_had_nothing_yet_has_made_way(server: Canned) -> None:
 def test_batches_sort_in_the_order_in_which_they_were_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [new_batch() for _ in range(50)]
     assert (found == sorted(found), len(set(found))) == (True, 50)
-    monkeypatch.setattr("helexa.bench.runner.time_ns", lambda: 0)  # somebody has set the clock
+    monkeypatch.setattr("helexa.bench.measuring.runner.time_ns", lambda: 0)  # somebody has set the clock
     assert new_batch() > found[-1]
 
 

@@ -21,11 +21,11 @@ from bench_targets import (
     usage,
 )
 
-from helexa.bench.exchanges import Timeouts
+from helexa.bench.client.exchanges import Timeouts
+from helexa.bench.measuring.runner import Task, measure
+from helexa.bench.measuring.targets import Access
 from helexa.bench.records import Run, Target
-from helexa.bench.runner import Task, measure
 from helexa.bench.scenarios import parse
-from helexa.bench.targets import Access
 
 CHAT = "/v1/chat/completions"
 SHORT = "chat:prompt_tokens=64,output_tokens=4,requests=1"

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from helexa.bench.exchanges import TargetError
+from helexa.bench.client.exchanges import TargetError
+from helexa.bench.measuring.timing import Timing
 from helexa.bench.scenarios import Skipped
 from helexa.bench.scenarios.embeddings import check
 from helexa.bench.scenarios.load import Expected, values, why_failed
@@ -15,7 +16,6 @@ from helexa.bench.scenarios.poisson import arrivals
 from helexa.bench.scenarios.quality import prompt_logprobs
 from helexa.bench.scenarios.structured import is_valid
 from helexa.bench.scenarios.tools import valid_call
-from helexa.bench.timing import Timing
 
 
 def answered(since: float, ttft: float, tokens: int = 11, tpot: float = 0.1) -> Timing:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helexa.bench.facts import ModelFacts
+from helexa.bench.measuring.facts import ModelFacts
 from helexa.bench.scenarios import SCENARIOS, SUITES, Scenario, parse, suite
 from helexa.bench.scenarios.chat import Chat
 from helexa.bench.scenarios.embeddings import Embeddings

@@ -11,8 +11,8 @@ from bench_runs import CHAT, run
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helexa.bench.analysis.statistics import by_rounds, of_run, of_runs, rank_test, smallest_p, summarize
 from helexa.bench.records import Sample
-from helexa.bench.statistics import by_rounds, of_run, of_runs, rank_test, smallest_p, summarize
 
 NUMBERS = st.floats(-1e6, 1e6)
 FEW = st.lists(st.integers(0, 6), min_size=1, max_size=5)

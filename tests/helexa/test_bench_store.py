@@ -10,11 +10,11 @@ from attrs import evolve
 from bench_stores import BUILDS, CHAT, EVERYTHING, NOW, ODD, TTFT, failed, ids, made
 from postgres import Server, serving
 
-from helexa.bench import rows
-from helexa.bench.kept import MetricSummary, Seen, SeenBuild, SeenName, SeenScenario
+from helexa.bench.analysis.statistics import of_run
 from helexa.bench.records import Build, Cell, Metric, Sample, Target
-from helexa.bench.statistics import of_run
-from helexa.bench.store import Filter, RefError, Store, StoreError
+from helexa.bench.storage import rows
+from helexa.bench.storage.kept import MetricSummary, Seen, SeenBuild, SeenName, SeenScenario
+from helexa.bench.storage.store import Filter, RefError, Store, StoreError
 
 LATER = r"^its tables of bench have schema 2 of a later helexa, and this one knows 1 at most$"
 GPU2 = Cell("gpu2", "qwen", "chat", {"prompt_tokens": 128})
@@ -93,7 +93,7 @@ def test_pages_follow_each_other_without_gaps(store: Store) -> None:
 
 
 def test_all_runs_are_read_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("helexa.bench.store._AT_ONCE", 2)
+    monkeypatch.setattr("helexa.bench.storage.store._AT_ONCE", 2)
     assert store.add_all(made(f"a-{n}") for n in range(5)) == 5
     every = store.every()
     assert next(every).id == "a-4"
@@ -195,7 +195,7 @@ def test_dimensions_say_what_there_is_and_since_when(store: Store) -> None:
 
 
 def test_pruning_forgets_old_runs_and_what_only_they_referred_to(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("helexa.bench.store._PRUNED_AT_ONCE", 2)
+    monkeypatch.setattr("helexa.bench.storage.store._PRUNED_AT_ONCE", 2)
     store.add_all(made(f"a-{n}", GPU2, BUILDS[1], started_at=NOW + n) for n in range(5))
     store.add(made("b-1", started_at=NOW + 10))
     assert store.prune(NOW) == 0

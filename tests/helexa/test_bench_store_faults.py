@@ -15,9 +15,9 @@ from attrs import evolve
 from bench_stores import BUILDS, CHAT, EVERYTHING, NOW, ids, made
 
 from helexa import database
-from helexa.bench.kept import RefError
 from helexa.bench.records import Cell, Run, Sample
-from helexa.bench.store import Store, StoreError, StoreSettingError
+from helexa.bench.storage.kept import RefError
+from helexa.bench.storage.store import Store, StoreError, StoreSettingError
 
 NOBODY = 65534
 
@@ -82,7 +82,7 @@ def test_a_full_database_can_be_pruned_and_has_room_again(store: Store) -> None:
 
 
 def test_of_many_runs_those_before_the_disk_was_full_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("helexa.bench.store._AT_ONCE", 1)
+    monkeypatch.setattr("helexa.bench.storage.store._AT_ONCE", 1)
     with files_of_at_most(1_500_000):
         refusal(lambda: store.add_all(large(f"a-{n}") for n in range(9)))
     there = len(store.runs())

@@ -7,7 +7,7 @@ import pytest
 from bench_stores import BUILDS, CHAT, failed, ids, made
 
 from helexa.bench.records import Cell
-from helexa.bench.store import RefError, Store
+from helexa.bench.storage.store import RefError, Store
 
 GPU2 = Cell("gpu2", "qwen", "chat")
 LLAMA = Cell("gpu2", "llama", "chat")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from helexa.bench.records import Cell, Outcome, Run
-from helexa.bench.store import Filter, Store
+from helexa.bench.storage.store import Filter, Store
 
 CELLS = tuple(Cell(f"gpu{n % 2}", f"m{n // 2 % 2}", "chat", {"n": n // 4}) for n in range(6))
 _OUTCOMES: tuple[Outcome, ...] = ("ok", "ok", "failed", "yielded")

@@ -9,10 +9,10 @@ from bench_targets import DISCOVERY, MODEL, REPORT, VERSION, Canned, Reply, alwa
 from fleets import model, neuron
 
 from config import Topology
-from helexa.bench import builds
-from helexa.bench.exchanges import TargetError
-from helexa.bench.facts import Facts, ModelFacts
-from helexa.bench.targets import cortex_at, look, neurons_of, power, server_at
+from helexa.bench.client.exchanges import TargetError
+from helexa.bench.measuring import builds
+from helexa.bench.measuring.facts import Facts, ModelFacts
+from helexa.bench.measuring.targets import cortex_at, look, neurons_of, power, server_at
 from helexa.wire import fleet
 from helexa.wire.fleet import DeviceHealth, DeviceInfo
 

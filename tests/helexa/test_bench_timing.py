@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helexa.bench import timing
-from helexa.bench.exchanges import Exchange, TargetError
+from helexa.bench.client.exchanges import Exchange, TargetError
+from helexa.bench.measuring import timing
 
 USAGE = {"prompt_tokens": 20, "completion_tokens": 3}
 

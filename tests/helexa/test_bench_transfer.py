@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helexa.bench.records import Build, Cell, Metric, Run, Sample, Target
-from helexa.bench.store import Store, StoreError
-from helexa.bench.transfer import Format, TransferError, export, format_of, read
+from helexa.bench.storage.store import Store, StoreError
+from helexa.bench.storage.transfer import Format, TransferError, export, format_of, read
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 RUNS = [EVERYTHING, made("a-1"), failed("a-2")]
@@ -206,7 +206,7 @@ def test_no_runs_are_a_file_too(form: Format) -> None:
 
 
 def test_more_rows_than_are_written_at_once_are_all_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("helexa.bench.transfer_rows._ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("helexa.bench.storage.transfer_rows._ROWS_AT_ONCE", 3)
     assert len(rows_of(exported(RUNS, "parquet"), "parquet")) == 7
 
 

@@ -6,8 +6,8 @@ import pytest
 from attrs import evolve
 
 from config import DEMO
+from helexa.bench.measuring.targets import Access, Facts, ModelFacts
 from helexa.bench.records import Build, Target
-from helexa.bench.targets import Access, Facts, ModelFacts
 from helexa.cli.bench.choosing import Choice, Known, choose
 from helexa.cli.bench.options import Server
 from helexa.cli.bench.output import Failure

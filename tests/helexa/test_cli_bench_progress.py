@@ -9,11 +9,11 @@ from attrs import define, evolve, field, frozen
 from bench_runs import failed, run
 from rich.console import Console
 
+from helexa.bench.measuring.runner import Task
+from helexa.bench.measuring.scenario import Scenario
+from helexa.bench.measuring.session import Session
+from helexa.bench.measuring.targets import Access
 from helexa.bench.records import Metric, Sample, Target
-from helexa.bench.runner import Task
-from helexa.bench.scenarios.base import Scenario
-from helexa.bench.session import Session
-from helexa.bench.targets import Access
 from helexa.cli.bench.picture import Picture, render
 from helexa.cli.bench.progress import Board, Lines, Row, short
 

@@ -12,7 +12,7 @@ from bench_runs import BUILD_B, cell, failed, run
 from operators import run_with
 
 from helexa.bench.records import Run
-from helexa.bench.store import Store
+from helexa.bench.storage.store import Store
 from helexa.cli.app import app
 
 WORSE = {"ttft": [0.24, 0.241, 0.239, 0.242, 0.238], "decode": [85.0, 85.1, 84.9, 85.2, 84.8]}

@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 from bench_runs import BUILD_A, BUILD_B, cell, failed, run
 
-from helexa.bench.store import Store
+from helexa.bench.storage.store import Store
 from helexa.cli.bench.refs import earlier, history, is_file, runs_of
 
 OTHER = cell(model="other")
@@ -54,7 +54,7 @@ def test_what_figures_do_by_themselves_is_told_by_all_earlier_runs_of_the_cells(
 
 
 def test_a_file_is_meant_where_there_is_one(store: Store, tmp_path: Path) -> None:
-    from helexa.bench.transfer import export
+    from helexa.bench.storage.transfer import export
 
     file = tmp_path / "before.json"
     export([run(number=1)], file, "json")

@@ -5,8 +5,8 @@ from typing import Any
 
 from attrs import evolve
 
-from helexa.bench.kept import Summary
 from helexa.bench.records import Build, Cell, Metric, Run, Sample, Target
+from helexa.bench.storage.kept import Summary
 
 NOW = 1_790_000_000.0
 TTFT = Metric("ttft", "time to first token", "s", "lower", primary=True)

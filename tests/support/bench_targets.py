@@ -10,8 +10,8 @@ import orjson
 import trio
 from attrs import define, field, frozen
 
+from helexa.bench.measuring.targets import Access
 from helexa.bench.records import Target, TargetKind
-from helexa.bench.targets import Access
 from helexa.wire import fleet
 from helexa.wire.fleet import (
     DeviceHealth,

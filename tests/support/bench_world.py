@@ -9,11 +9,11 @@ from attrs import define, evolve, field, frozen
 
 from actors.sweeper import Place, Sweeper, Tools
 from config import Bench
+from helexa.bench.measuring.runner import Guard, Task, Watch
+from helexa.bench.measuring.targets import Access, Facts, ModelFacts
 from helexa.bench.records import Build, Cell, Metric, Outcome, Run, Sample, Target
-from helexa.bench.runner import Guard, Task, Watch
 from helexa.bench.scenarios import Scenario
-from helexa.bench.store import Store
-from helexa.bench.targets import Access, Facts, ModelFacts
+from helexa.bench.storage.store import Store
 from helexa.database import StoreError
 
 METRIC = Metric("ttft", "TTFT", "s", "lower", primary=True)

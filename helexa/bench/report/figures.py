@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from helexa.bench.compare import Comparison, Difference, Side
+from helexa.bench.analysis.compare import Comparison, Difference, Side
+from helexa.bench.analysis.statistics import Interval, of_run
 from helexa.bench.records import Cell, Metric, Run
-from helexa.bench.statistics import Interval, of_run
 
 MINUS: Final = "\N{MINUS SIGN}"
 _SECONDS: Final = ((1.0, 1.0, "s"), (1e-3, 1e3, "ms"), (0.0, 1e6, "µs"))

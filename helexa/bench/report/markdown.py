@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
-from helexa.bench.compare import Comparison, Difference
+from helexa.bench.analysis.compare import Comparison, Difference
 from helexa.bench.records import Run
 from helexa.bench.report import figures
 

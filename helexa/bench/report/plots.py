@@ -12,9 +12,9 @@ from typing import Final
 
 from attrs import field, frozen
 
+from helexa.bench.analysis.statistics import Interval
 from helexa.bench.records import Metric
 from helexa.bench.report.figures import MINUS, plain
-from helexa.bench.statistics import Interval
 
 WIDTH, HEIGHT = 400, 168
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 6, 22, 22

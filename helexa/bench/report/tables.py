@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from helexa.bench.compare import Comparison, Difference
+from helexa.bench.analysis.compare import Comparison, Difference
 from helexa.bench.records import Cell, Run
 from helexa.bench.report import figures
 

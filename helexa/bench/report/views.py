@@ -7,11 +7,11 @@ from typing import Final
 
 from attrs import frozen
 
-from helexa.bench.compare import Change, Difference, Step, changed, steps
+from helexa.bench.analysis.compare import Change, Difference, Step, changed, steps
+from helexa.bench.analysis.statistics import by_rounds, of_run
 from helexa.bench.records import Build, Metric, Run
 from helexa.bench.report import figures
 from helexa.bench.report.plots import Point, history
-from helexa.bench.statistics import by_rounds, of_run
 
 DRAWN: Final = 24
 """The newest runs of a cell that are drawn: more are a smear at a card's width."""

@@ -5,13 +5,13 @@ from typing import ClassVar
 
 from attrs import field, frozen
 
-from helexa.bench.exchanges import TargetError
-from helexa.bench.facts import ModelFacts
+from helexa.bench.client.exchanges import TargetError
+from helexa.bench.measuring.facts import ModelFacts
+from helexa.bench.measuring.scenario import WARM_TOKENS, Scenario
+from helexa.bench.measuring.session import Session
+from helexa.bench.measuring.timing import Timing
 from helexa.bench.records import Metric, Sample
-from helexa.bench.scenarios.base import WARM_TOKENS, Scenario
 from helexa.bench.scenarios.common import DECODE, ITL_P50, ITL_P99, TOTAL, TTFT, at_least, latencies, no_text
-from helexa.bench.session import Session
-from helexa.bench.timing import Timing
 
 
 @frozen

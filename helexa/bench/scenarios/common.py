@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from attrs import Attribute
 
-from helexa.bench.facts import ModelFacts
+from helexa.bench.measuring.facts import ModelFacts
+from helexa.bench.measuring.timing import Timing, percentile
 from helexa.bench.records import Metric
-from helexa.bench.timing import Timing, percentile
 
 TTFT: Final = Metric("ttft", "time to first token", "s", "lower", primary=True)
 ITL_P50: Final = Metric("itl_p50", "inter-token p50", "s", "lower")

@@ -6,14 +6,14 @@ from typing import Any, ClassVar
 
 from attrs import field, frozen
 
-from helexa.bench.exchanges import TargetError
-from helexa.bench.facts import ModelFacts
-from helexa.bench.prompts import Bag
+from helexa.bench.client.exchanges import TargetError
+from helexa.bench.measuring.facts import ModelFacts
+from helexa.bench.measuring.prompts import Bag
+from helexa.bench.measuring.scenario import Scenario, Skipped
+from helexa.bench.measuring.session import EMBEDDINGS, Answer, Refused, Session
+from helexa.bench.measuring.timing import usage_of
 from helexa.bench.records import Metric, Sample
-from helexa.bench.scenarios.base import Scenario, Skipped
 from helexa.bench.scenarios.common import TOTAL, at_least
-from helexa.bench.session import EMBEDDINGS, Answer, Refused, Session
-from helexa.bench.timing import usage_of
 
 
 @frozen

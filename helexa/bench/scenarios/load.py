@@ -5,9 +5,9 @@ from typing import Final, TypeAlias
 
 from attrs import frozen
 
+from helexa.bench.measuring.timing import Timing
 from helexa.bench.records import Metric
 from helexa.bench.scenarios.common import share_of
-from helexa.bench.timing import Timing
 
 RATE: Final = Metric("rate", "output", "tokens/s", "higher", primary=True)
 REQUESTS: Final = Metric("requests", "requests", "requests/s", "higher")

@@ -5,11 +5,11 @@ from typing import ClassVar
 
 from attrs import evolve, field, frozen
 
-from helexa.bench.facts import ModelFacts
+from helexa.bench.measuring.facts import ModelFacts
+from helexa.bench.measuring.scenario import Scenario, Skipped
+from helexa.bench.measuring.session import Session
 from helexa.bench.records import Metric, Sample
-from helexa.bench.scenarios.base import Scenario, Skipped
 from helexa.bench.scenarios.common import DECODE, ITL_P50, TOTAL, TTFT, above_zero, at_least, latencies, no_text
-from helexa.bench.session import Session
 
 NO_CONTEXT = "The target does not tell how long the model's context is."
 SHORTEST = 256

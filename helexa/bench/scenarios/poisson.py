@@ -9,14 +9,14 @@ from typing import ClassVar
 import trio
 from attrs import evolve, field, frozen
 
-from helexa.bench.exchanges import TargetError
-from helexa.bench.facts import ModelFacts
+from helexa.bench.client.exchanges import TargetError
+from helexa.bench.measuring.facts import ModelFacts
+from helexa.bench.measuring.scenario import WARM_TOKENS, Scenario
+from helexa.bench.measuring.session import Session
 from helexa.bench.records import Metric, Sample
 from helexa.bench.scenarios import load
-from helexa.bench.scenarios.base import WARM_TOKENS, Scenario
 from helexa.bench.scenarios.common import above_zero, at_least, no_text
 from helexa.bench.scenarios.throughput import at_once, level, result_of
-from helexa.bench.session import Session
 
 
 @frozen

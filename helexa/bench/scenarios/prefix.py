@@ -5,12 +5,12 @@ from typing import ClassVar
 
 from attrs import field, frozen
 
-from helexa.bench.facts import ModelFacts
+from helexa.bench.measuring.facts import ModelFacts
+from helexa.bench.measuring.scenario import Scenario
+from helexa.bench.measuring.session import Session
+from helexa.bench.measuring.timing import Timing
 from helexa.bench.records import Metric, Sample
-from helexa.bench.scenarios.base import Scenario
 from helexa.bench.scenarios.common import above_zero, at_least, no_text, share_of
-from helexa.bench.session import Session
-from helexa.bench.timing import Timing
 
 
 @frozen

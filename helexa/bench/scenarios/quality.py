@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 
 from attrs import frozen
 
-from helexa.bench.exchanges import TargetError
-from helexa.bench.facts import ModelFacts
+from helexa.bench.client.exchanges import TargetError
+from helexa.bench.measuring.facts import ModelFacts
+from helexa.bench.measuring.scenario import Scenario, Skipped
+from helexa.bench.measuring.session import COMPLETIONS, Refused, Session
+from helexa.bench.measuring.timing import usage_of
 from helexa.bench.records import Metric, Sample
-from helexa.bench.scenarios.base import Scenario, Skipped
 from helexa.bench.scenarios.common import no_text
 from helexa.bench.scenarios.passages import PASSAGES
-from helexa.bench.session import COMPLETIONS, Refused, Session
-from helexa.bench.timing import usage_of
 
 
 @frozen

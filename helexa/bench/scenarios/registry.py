@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from attrs import Attribute, fields
 
-from helexa.bench.scenarios.base import Scenario
+from helexa.bench.measuring.scenario import Scenario
 from helexa.bench.scenarios.chat import Chat
 from helexa.bench.scenarios.embeddings import Embeddings
 from helexa.bench.scenarios.long import Long

@@ -5,12 +5,12 @@ from typing import Any, ClassVar, Final
 
 from attrs import field, frozen
 
-from helexa.bench.facts import ModelFacts
+from helexa.bench.measuring.facts import ModelFacts
+from helexa.bench.measuring.scenario import Scenario, Skipped
+from helexa.bench.measuring.session import CHAT, Answer, Refused, Session
 from helexa.bench.records import Metric, Sample
-from helexa.bench.scenarios.base import Scenario, Skipped
 from helexa.bench.scenarios.common import TOTAL, VALID, at_least, share_of
 from helexa.bench.scenarios.shapes import fits, parsed
-from helexa.bench.session import CHAT, Answer, Refused, Session
 
 
 def _function(name: str, description: str, **properties: Mapping[str, Any]) -> dict[str, Any]:

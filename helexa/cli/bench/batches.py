@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 if TYPE_CHECKING:
-    from helexa.bench.store import Filter, Store, Summary
+    from helexa.bench.storage.store import Filter, Store, Summary
 
 _PAGE = 500
 

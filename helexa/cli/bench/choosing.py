@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import field, frozen
 
 if TYPE_CHECKING:
-    from helexa.bench.targets import Access, Facts
+    from helexa.bench.measuring.targets import Access, Facts
 
 _LISTED: Final = 8
 """Names in a sentence."""

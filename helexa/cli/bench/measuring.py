@@ -8,11 +8,11 @@ from typing import Any, Final
 import trio
 from attrs import frozen
 
-from helexa.bench.exchanges import TargetError, Timeouts, refusal
-from helexa.bench.http import Client
+from helexa.bench.client.exchanges import TargetError, Timeouts, refusal
+from helexa.bench.client.http import Client
+from helexa.bench.measuring.runner import Task, measure, new_batch
+from helexa.bench.measuring.targets import Access, look
 from helexa.bench.records import Run, TargetKind
-from helexa.bench.runner import Task, measure, new_batch
-from helexa.bench.targets import Access, look
 from helexa.cli.bench.choosing import Known
 from helexa.cli.bench.progress import Board
 from helexa.cli.bench.ways import Way

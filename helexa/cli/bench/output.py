@@ -37,8 +37,8 @@ def end_with(act: Callable[[], int]) -> NoReturn:
 
 
 def _attempt(act: Callable[[], int]) -> int:
-    from helexa.bench.store import RefError, StoreError, StoreSettingError
-    from helexa.bench.transfer import TransferError
+    from helexa.bench.storage.store import RefError, StoreError, StoreSettingError
+    from helexa.bench.storage.transfer import TransferError
 
     code = FAILED
     try:

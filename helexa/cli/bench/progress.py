@@ -12,7 +12,7 @@ from helexa.bench.records import Metric, Run, Sample
 from helexa.bench.report.figures import figure
 
 if TYPE_CHECKING:
-    from helexa.bench.runner import Task
+    from helexa.bench.measuring.runner import Task
     from helexa.bench.scenarios import Scenario
 
 
@@ -69,7 +69,7 @@ class Shown(Protocol):
 
 
 class Board:
-    """Keeps count of tasks; a `helexa.bench.runner.Watch`.
+    """Keeps count of tasks; a `helexa.bench.measuring.runner.Watch`.
 
     Args:
         tasks: that are measured.

@@ -18,7 +18,7 @@ from helexa.cli.output import DONE, FAILED, WRONG, say
 if TYPE_CHECKING:
     from helexa.bench.records import Run
     from helexa.bench.scenarios import Scenario
-    from helexa.bench.store import Filter
+    from helexa.bench.storage.store import Filter
 
 Form: TypeAlias = Literal["table", "markdown", "html"]
 _FORMS: dict[str, Form] = {".md": "markdown", ".html": "html", ".htm": "html"}
@@ -43,7 +43,7 @@ class Where:
     @property
     def filter(self) -> "Filter":
         """The same as the store takes it."""
-        from helexa.bench.store import Filter
+        from helexa.bench.storage.store import Filter
 
         return Filter(
             targets=tuple(self.targets), models=tuple(self.models), scenarios=tuple(self.scenarios), since=self.since
@@ -59,10 +59,10 @@ def compare(database: str, refs: tuple[str, str], smallest: float, form: str) ->
         smallest: the smallest change that counts, a fraction.
         form: ``table``, ``markdown`` or ``json``.
     """
-    from helexa.bench import compare as comparing
+    from helexa.bench.analysis import compare as comparing
     from helexa.bench.report import markdown
     from helexa.bench.report.tables import comparison_table
-    from helexa.bench.store import Store
+    from helexa.bench.storage.store import Store
 
     with closing(Store(database)) as store:
         before, after = (runs_of(ref, store) for ref in refs)
@@ -79,7 +79,7 @@ def compare(database: str, refs: tuple[str, str], smallest: float, form: str) ->
 
 def report(where: Where, ref: str | None, form: Form | None, to: Path | None) -> int:
     """Show the newest figures, or a page with all there is."""
-    from helexa.bench.store import Store
+    from helexa.bench.storage.store import Store
 
     if form is None:
         form = "table" if to is None else _FORMS.get(to.suffix, "table")
@@ -128,7 +128,7 @@ def _write(to: Path, text: str) -> None:
 
 def runs(where: Where, ref: str | None, limit: int, *, as_json: bool) -> int:
     """List batches, or the runs of one."""
-    from helexa.bench.store import Store
+    from helexa.bench.storage.store import Store
 
     with closing(Store(where.database)) as store:
         if ref is None:
@@ -163,8 +163,8 @@ def _row(batch: Batch) -> tuple[str, ...]:
 
 def export(where: Where, ref: str | None, to: str, form: Any) -> int:
     """Write runs to a file, or to stdout."""
-    from helexa.bench import transfer
-    from helexa.bench.store import Store
+    from helexa.bench.storage import transfer
+    from helexa.bench.storage.store import Store
 
     if to == "-" and form is None:
         raise Failure("say with --format what stdout is to get: csv, json or parquet.", WRONG)
@@ -178,8 +178,8 @@ def export(where: Where, ref: str | None, to: str, form: Any) -> int:
 
 def bring_in(database: str, files: Sequence[Path]) -> int:
     """Take runs of files into the database."""
-    from helexa.bench import transfer
-    from helexa.bench.store import Store
+    from helexa.bench.storage import transfer
+    from helexa.bench.storage.store import Store
 
     read = [(file, transfer.read(file)) for file in files]  # all of them before anything is changed
     with closing(Store(database)) as store:

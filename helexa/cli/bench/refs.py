@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from helexa.bench.records import Run
-    from helexa.bench.store import Store, Summary
+    from helexa.bench.storage.store import Store, Summary
 
 _LOOKED_AT: Final = 2000
 """Runs of the same cells, newest first, among which the batch to compare with is looked for."""
@@ -21,7 +21,7 @@ def runs_of(ref: str, store: "Store") -> "list[Run]":
         RefError: it knows none.
         TransferError: the file cannot be read.
     """
-    from helexa.bench.transfer import read
+    from helexa.bench.storage.transfer import read
 
     if is_file(ref):
         return read(Path(ref))
@@ -44,7 +44,7 @@ def is_file(ref: str) -> bool:
 
 def earlier(store: "Store", runs: "Sequence[Run]") -> "list[Run]":
     """The runs of the newest batch of another build that measured any of the same; without one, of the newest batch."""
-    from helexa.bench.store import Filter
+    from helexa.bench.storage.store import Filter
 
     cells = tuple(run.cell for run in runs)
     found = store.summaries(Filter(cells=cells, outcomes=("ok",)), limit=_LOOKED_AT)
@@ -69,6 +69,6 @@ def chosen_batch(found: "Iterable[Summary]", runs: "Sequence[Run]") -> str | Non
 
 def history(store: "Store", runs: "Sequence[Run]") -> "list[Run]":
     """Earlier runs of the same cells, which tell how much figures differ from run to run."""
-    from helexa.bench.store import Filter
+    from helexa.bench.storage.store import Filter
 
     return store.runs(Filter(cells=tuple(run.cell for run in runs), outcomes=("ok",)), limit=_HISTORY)

@@ -14,10 +14,10 @@ from helexa.cli.bench.ways import Wanted, Way, ways
 from helexa.cli.output import DONE, FAILED, fail, say
 
 if TYPE_CHECKING:
-    from helexa.bench.compare import Comparison
+    from helexa.bench.analysis.compare import Comparison
     from helexa.bench.records import Run
     from helexa.bench.scenarios import Scenario
-    from helexa.bench.store import Store
+    from helexa.bench.storage.store import Store
 
 
 @frozen
@@ -77,7 +77,7 @@ class Result:
 
 def run(plan: Plan) -> int:
     """Measure, show, keep, compare; the exit code."""
-    from helexa.bench.store import Store
+    from helexa.bench.storage.store import Store
 
     found = ways(plan.wanted)
     with closing(Store(plan.database)) as store:
@@ -113,7 +113,7 @@ def _measure(plan: Plan, found: Sequence[Way]) -> Result:
 
 
 async def _look_and_measure(plan: Plan, found: Sequence[Way]) -> Result:
-    from helexa.bench.runner import Task
+    from helexa.bench.measuring.runner import Task
     from helexa.cli.bench.choosing import choose
     from helexa.cli.bench.measuring import look_at, measured
     from helexa.cli.bench.progress import Board
@@ -147,7 +147,7 @@ def _shown() -> Any:
 
 
 def _compared(plan: Plan, store: "Store", runs: "Sequence[Run]", before: "Sequence[Run] | None") -> "Comparison | None":
-    from helexa.bench.compare import compare
+    from helexa.bench.analysis.compare import compare
     from helexa.cli.bench.refs import earlier, history
 
     if plan.against == NOTHING or not runs:
@@ -166,7 +166,7 @@ def _parted(runs: "Sequence[Run]", target: str) -> "tuple[list[Run], list[Run]]"
 
 def _keep(plan: Plan, store: "Store", runs: "Sequence[Run]") -> bool:
     """Whether they are kept, if they ought to be. What was measured is shown in any case."""
-    from helexa.bench.store import StoreError
+    from helexa.bench.storage.store import StoreError
 
     if not plan.save or not runs:
         return True

@@ -15,7 +15,7 @@ from helexa.cli.output import WRONG, say
 if TYPE_CHECKING:
     import ssl
 
-    from helexa.bench.targets import Access
+    from helexa.bench.measuring.targets import Access
 
 
 @frozen
@@ -66,7 +66,7 @@ def ways(wanted: Wanted) -> list[Way]:
 
 def _fleet(wanted: Wanted) -> Iterable[Way]:
     if wanted.url is not None:
-        from helexa.bench.targets import cortex_at
+        from helexa.bench.measuring.targets import cortex_at
 
         try:
             url = Server(wanted.name, wanted.url).url
@@ -78,7 +78,7 @@ def _fleet(wanted: Wanted) -> Iterable[Way]:
 def _neurons(file: Path | None) -> Iterable[Way]:
     if file is None:
         return
-    from helexa.bench.targets import neurons_of
+    from helexa.bench.measuring.targets import neurons_of
 
     topology = _topology(file)
     if not topology.neurons:
@@ -99,7 +99,7 @@ def _topology(file: Path) -> "Topology":
 
 
 def _servers(wanted: Wanted) -> Iterable[Way]:
-    from helexa.bench.targets import server_at
+    from helexa.bench.measuring.targets import server_at
 
     names = {each.name for each in wanted.servers}
     if strange := [name for name in wanted.keys if name not in names]:

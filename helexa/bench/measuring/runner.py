@@ -11,13 +11,13 @@ from typing import Final
 import trio
 from attrs import define, field
 
-from helexa.bench.exchanges import TargetError
-from helexa.bench.guards import Guard, NeuronGuard
+from helexa.bench.client.exchanges import TargetError
+from helexa.bench.measuring.guards import Guard, NeuronGuard
+from helexa.bench.measuring.session import Flight, Host, Session
+from helexa.bench.measuring.targets import Access, Facts, look
+from helexa.bench.measuring.tasks import Quiet, Task, Watch
+from helexa.bench.measuring.work import Work
 from helexa.bench.records import Run
-from helexa.bench.session import Flight, Host, Session
-from helexa.bench.targets import Access, Facts, look
-from helexa.bench.tasks import Quiet, Task, Watch
-from helexa.bench.work import Work
 
 __all__ = ["Guard", "NeuronGuard", "Quiet", "Task", "Watch", "measure", "new_batch"]
 

@@ -5,9 +5,9 @@ from typing import Protocol
 
 from attrs import frozen
 
+from helexa.bench.measuring.scenario import Scenario
+from helexa.bench.measuring.targets import Access
 from helexa.bench.records import Run, Sample
-from helexa.bench.scenarios.base import Scenario
-from helexa.bench.targets import Access
 
 
 @frozen

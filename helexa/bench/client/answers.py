@@ -8,7 +8,7 @@ from typing import Any, Final
 import httptools
 from attrs import define, field
 
-from helexa.bench.exchanges import Exchange, TargetError
+from helexa.bench.client.exchanges import Exchange, TargetError
 
 MOST_BYTES: Final = 64 * 2**20
 """Of one answer, its framing included."""

@@ -9,10 +9,10 @@ from urllib.parse import SplitResult, unquote_to_bytes, urlsplit, urlunsplit
 from attrs import field, frozen
 
 from config import Topology
-from helexa.bench import sights
-from helexa.bench.exchanges import Exchange, TargetError
-from helexa.bench.facts import Facts, ModelFacts
-from helexa.bench.http import Client, Timeouts, refusal
+from helexa.bench.client.exchanges import Exchange, TargetError
+from helexa.bench.client.http import Client, Timeouts, refusal
+from helexa.bench.measuring import sights
+from helexa.bench.measuring.facts import Facts, ModelFacts
 from helexa.bench.records import Target, TargetKind
 from helexa.wire import secret as secrets
 

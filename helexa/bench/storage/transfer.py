@@ -10,9 +10,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, TypeAlias, get_args
 
-from helexa.bench import transfer_json, transfer_rows
 from helexa.bench.records import Run
-from helexa.bench.storable import storable
+from helexa.bench.storage import transfer_json, transfer_rows
+from helexa.bench.storage.storable import storable
 
 Format: TypeAlias = Literal["csv", "json", "parquet"]
 

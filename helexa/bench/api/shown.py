@@ -5,10 +5,10 @@ from typing import Any, TypeAlias
 
 from attrs import asdict
 
-from helexa.bench.compare import Change
-from helexa.bench.kept import Dimensions, MetricSummary, Seen, SeenName, Summary
+from helexa.bench.analysis.compare import Change
+from helexa.bench.analysis.statistics import Interval
 from helexa.bench.records import Build, Cell, Metric, Run, Sample, Target
-from helexa.bench.statistics import Interval
+from helexa.bench.storage.kept import Dimensions, MetricSummary, Seen, SeenName, Summary
 
 Shown: TypeAlias = dict[str, Any]
 

@@ -11,12 +11,12 @@ from attrs import define, field
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from helexa.bench import asking, shown
-from helexa.bench.asking import FILTER, PAGE, Query
-from helexa.bench.compare import Change, changes
-from helexa.bench.kept import Filter
-from helexa.bench.sharing import Shared
-from helexa.bench.store import Store
+from helexa.bench.analysis.compare import Change, changes
+from helexa.bench.api import asking, shown
+from helexa.bench.api.asking import FILTER, PAGE, Query
+from helexa.bench.api.sharing import Shared
+from helexa.bench.storage.kept import Filter
+from helexa.bench.storage.store import Store
 from helexa.database import StoreError
 from helexa.web.front import Front
 from helexa.web.hosts import is_local

@@ -13,9 +13,9 @@ import orjson
 import sqlalchemy as sa
 from attrs import asdict, astuple, frozen
 
-from helexa.bench.kept import MetricSummary, Summary
+from helexa.bench.analysis.statistics import of_run
 from helexa.bench.records import Build, Cell, Metric, Run, Sample, Target
-from helexa.bench.statistics import of_run
+from helexa.bench.storage.kept import MetricSummary, Summary
 from helexa.database import Component, StoreError
 
 _DIGITS: Final = 32

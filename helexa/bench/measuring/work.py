@@ -8,13 +8,13 @@ from typing import Final
 
 from attrs import define, evolve, field
 
-from helexa.bench import energy
-from helexa.bench.exchanges import TargetError
+from helexa.bench.client.exchanges import TargetError
+from helexa.bench.measuring import energy
+from helexa.bench.measuring.scenario import Scenario, Skipped
+from helexa.bench.measuring.session import Session
+from helexa.bench.measuring.targets import LOOK, Facts, look, power
+from helexa.bench.measuring.tasks import Task, Watch
 from helexa.bench.records import Build, Cell, Metric, Outcome, Run, Sample
-from helexa.bench.scenarios.base import Scenario, Skipped
-from helexa.bench.session import Session
-from helexa.bench.targets import LOOK, Facts, look, power
-from helexa.bench.tasks import Task, Watch
 
 FAILED_ROUNDS: Final = 2
 """So many in a row without a value, and the rest is not tried: what hangs would hang for hours."""

@@ -28,10 +28,10 @@ from typing import Final, Literal, TypeAlias
 
 from attrs import frozen
 
-from helexa.bench import noise
-from helexa.bench.noise import Rounds
+from helexa.bench.analysis import noise
+from helexa.bench.analysis.noise import Rounds
+from helexa.bench.analysis.statistics import Interval, rank_test, smallest_p, summarize
 from helexa.bench.records import Metric
-from helexa.bench.statistics import Interval, rank_test, smallest_p, summarize
 
 Verdict: TypeAlias = Literal["regression", "improvement", "changed", "same", "unclear", "too few"]
 
@@ -117,7 +117,7 @@ class Ground:
 
 @frozen
 class Judgement:
-    """What is made of one metric: the fields of `helexa.bench.compare.Difference` that say so."""
+    """What is made of one metric: the fields of `helexa.bench.analysis.compare.Difference` that say so."""
 
     before: Interval
     after: Interval

@@ -8,8 +8,8 @@ import orjson
 from attrs import evolve, frozen
 
 from config import InvalidValueError, parse_duration
-from helexa.bench.kept import Filter
 from helexa.bench.records import Cell, Outcome
+from helexa.bench.storage.kept import Filter
 from helexa.wire.errors import invalid_value, missing
 
 Query: TypeAlias = Mapping[str, Sequence[str]]

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import orjson
 
-from helexa.bench import builds
-from helexa.bench.exchanges import Exchange, TargetError, refusal
-from helexa.bench.facts import Facts, ModelFacts
+from helexa.bench.client.exchanges import Exchange, TargetError, refusal
+from helexa.bench.measuring import builds
+from helexa.bench.measuring.facts import Facts, ModelFacts
 from helexa.bench.records import Build, Target
 from helexa.wire import fleet
 from helexa.wire.fleet import DeviceHealth, Discovery, Health, ModelList, ModelReport, Version

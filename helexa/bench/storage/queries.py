@@ -5,11 +5,11 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 
-from helexa.bench import rows
-from helexa.bench.kept import Dimensions, Filter, Seen, SeenBuild, SeenName, SeenScenario, Summary
 from helexa.bench.records import Cell, Run
-from helexa.bench.rows import cells, figures, samples
-from helexa.bench.storable import LONGEST_NAME, cell_kept, text
+from helexa.bench.storage import rows
+from helexa.bench.storage.kept import Dimensions, Filter, Seen, SeenBuild, SeenName, SeenScenario, Summary
+from helexa.bench.storage.rows import cells, figures, samples
+from helexa.bench.storage.storable import LONGEST_NAME, cell_kept, text
 
 _T = TypeVar("_T")
 _Selected: TypeAlias = "sa.Select[tuple[Any, ...]]"

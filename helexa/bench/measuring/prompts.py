@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from attrs import frozen
 
-from helexa.bench.exchanges import TargetError
+from helexa.bench.client.exchanges import TargetError
 
 Count: TypeAlias = Callable[[str], Awaitable[int]]
 """How many tokens a request with this text has, by the server's count; its template's are part of it."""

@@ -10,10 +10,10 @@ from typing import Final
 
 from attrs import astuple, evolve, frozen
 
-from helexa.bench.noise import Rounds
+from helexa.bench.analysis.noise import Rounds
+from helexa.bench.analysis.statistics import Interval, by_rounds
+from helexa.bench.analysis.verdicts import Evidence, Verdict, counts_as_is, ground, judge, see
 from helexa.bench.records import Build, Cell, Metric, Run
-from helexa.bench.statistics import Interval, by_rounds
-from helexa.bench.verdicts import Evidence, Verdict, counts_as_is, ground, judge, see
 
 NEAREST: Final = 5
 """Runs on either side of a new build that are compared."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 from attrs import frozen
 
-from helexa.bench.exchanges import Exchange, TargetError
+from helexa.bench.client.exchanges import Exchange, TargetError
 
 FAR_OFF: Final = 0.1
 """A prompt was brought to its length with the server's own count; when it counts so differently now, it guesses."""

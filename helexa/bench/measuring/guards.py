@@ -6,9 +6,9 @@ from typing import Final, Protocol, Self
 
 import trio
 
-from helexa.bench import sights
-from helexa.bench.exchanges import TargetError
-from helexa.bench.targets import LOOK, Access
+from helexa.bench.client.exchanges import TargetError
+from helexa.bench.measuring import sights
+from helexa.bench.measuring.targets import LOOK, Access
 
 AGAIN_SECONDS: Final = 0.05
 """Until the look that confirms another one."""

@@ -17,9 +17,9 @@ import orjson
 import trio
 from attrs import evolve
 
-from helexa.bench.answers import Answer
-from helexa.bench.connections import Connection, Origin, StaleError
-from helexa.bench.exchanges import TIMEOUTS, Exchange, TargetError, Timeouts, refusal
+from helexa.bench.client.answers import Answer
+from helexa.bench.client.connections import Connection, Origin, StaleError
+from helexa.bench.client.exchanges import TIMEOUTS, Exchange, TargetError, Timeouts, refusal
 
 __all__ = ["TIMEOUTS", "Client", "Exchange", "TargetError", "Timeouts", "refusal"]
 

@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Final
 
 from attrs import asdict, frozen
 
-from helexa.bench.facts import ModelFacts
+from helexa.bench.measuring.facts import ModelFacts
+from helexa.bench.measuring.session import Session
 from helexa.bench.records import Metric, Sample
-from helexa.bench.session import Session
 
 WARM_TOKENS: Final = 4
 """Of the answer that warms a model up."""

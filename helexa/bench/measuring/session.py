@@ -8,13 +8,13 @@ from typing import Any, Self
 
 from attrs import define, field, frozen
 
-from helexa.bench import dialect, prompts, timing
-from helexa.bench.exchanges import Exchange, TargetError
-from helexa.bench.facts import ModelFacts
-from helexa.bench.http import Client, refusal
-from helexa.bench.prompts import Bag, Count
+from helexa.bench.client.exchanges import Exchange, TargetError
+from helexa.bench.client.http import Client, refusal
+from helexa.bench.measuring import dialect, prompts, timing
+from helexa.bench.measuring.facts import ModelFacts
+from helexa.bench.measuring.prompts import Bag, Count
+from helexa.bench.measuring.timing import Timing
 from helexa.bench.records import Sample
-from helexa.bench.timing import Timing
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"

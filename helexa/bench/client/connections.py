@@ -16,8 +16,8 @@ from urllib.parse import SplitResult, urlsplit
 import trio
 from attrs import define, field, frozen
 
-from helexa.bench.arrivals import ANCILLARY_BYTES, ArrivalClock, kernel_time, stamp_arrivals
-from helexa.bench.exchanges import TargetError
+from helexa.bench.client.arrivals import ANCILLARY_BYTES, ArrivalClock, kernel_time, stamp_arrivals
+from helexa.bench.client.exchanges import TargetError
 from helexa.web.tls import distrust
 
 Pieces: TypeAlias = list[tuple[float, bytes]]

@@ -12,8 +12,9 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
-from helexa.bench import queries, references, rows
-from helexa.bench.kept import (
+from helexa.bench.records import Cell, Run
+from helexa.bench.storage import queries, references, rows
+from helexa.bench.storage.kept import (
     Dimensions,
     Filter,
     MetricSummary,
@@ -24,8 +25,7 @@ from helexa.bench.kept import (
     SeenScenario,
     Summary,
 )
-from helexa.bench.records import Cell, Run
-from helexa.bench.storable import storable
+from helexa.bench.storage.storable import storable
 from helexa.database import Database, StoreError, StoreSettingError
 
 __all__ = [

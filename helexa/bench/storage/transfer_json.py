@@ -8,7 +8,7 @@ import orjson
 from attrs import asdict, fields_dict
 
 from helexa.bench.records import Better, Build, Cell, Metric, Outcome, Run, Sample, Target, TargetKind
-from helexa.bench.storable import LONGEST_NAME
+from helexa.bench.storage.storable import LONGEST_NAME
 from helexa.wire.errors import ApiError
 from helexa.wire.fields import Fields
 

@@ -5,10 +5,10 @@ from typing import Final, TypeAlias
 
 import sqlalchemy as sa
 
-from helexa.bench import queries, rows
-from helexa.bench.kept import Dimensions, Filter, RefError
-from helexa.bench.rows import cells
-from helexa.bench.storable import LONGEST_NAME, text
+from helexa.bench.storage import queries, rows
+from helexa.bench.storage.kept import Dimensions, Filter, RefError
+from helexa.bench.storage.rows import cells
+from helexa.bench.storage.storable import LONGEST_NAME, text
 
 _WORDS: Final = ("last", "previous")
 """Batches, counted back from the newest."""

@@ -1,0 +1,1 @@
+"""What figures mean: intervals, noise, and what is called a regression. Pure."""

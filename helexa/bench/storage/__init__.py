@@ -1,0 +1,1 @@
+"""Runs in a database, and in files."""
