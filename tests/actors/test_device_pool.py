@@ -1,7 +1,7 @@
 """Device workers on real engine processes: loads, generations, and every way back after a worker was lost.
 
-Two workers, of which importing torch is most of the cost, serve the whole module: they run in a thread with a trio of
-its own, and each test enters there. What a test breaks mends itself, which is what is tested.
+Two workers serve the whole module: they run in a thread with a trio of its own, and each test enters there. What a test
+breaks mends itself, which is what is tested.
 """
 
 import os
@@ -34,7 +34,7 @@ SHORT = SamplingParams(temperature=0, max_tokens=5)
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
+def running(forked_engines: None) -> Iterator[Running]:
     policy = RestartPolicy(max=100, backoff=Duration(0.05))
     with running_pool(DevicePool(["cpu", "cpu:0"], policy)) as running:
         yield running

@@ -34,7 +34,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def running(directory: Path) -> Iterator[Running]:
+def running(directory: Path, forked_engines: None) -> Iterator[Running]:
     def command(device: str, threads: int, fd: int) -> list[str]:
         arguments = ["--device", device, "--fd", str(fd), "--threads", str(threads)]
         return [sys.executable, faulty_worker.__file__, str(directory / device), *arguments]

@@ -17,10 +17,10 @@ from actors import Supervisor
 from actors.sweeper import IDLE_SECONDS, RETRY_SECONDS, Sweeper
 from config import Bench, Duration, Hours, RestartPolicy
 from helexa.bench import sweep
-from helexa.bench.http import TargetError
-from helexa.bench.kept import Filter
+from helexa.bench.client.http import TargetError
+from helexa.bench.measuring.targets import Access, Facts, ModelFacts
 from helexa.bench.records import Build
-from helexa.bench.targets import Access, Facts, ModelFacts
+from helexa.bench.storage.kept import Filter
 
 
 @pytest.fixture(autouse=True)

@@ -25,6 +25,7 @@ from helexa.tiny import CHECKPOINT
 from helexa.wire.errors import ApiError
 from helexa.wire.sampling import SamplingParams
 
+pytestmark = pytest.mark.usefixtures("forked_engines")
 BUNDLED = str(CHECKPOINT)
 PROMPTS = [[(7 * index + 3) % 300 for index in range(length)] for length in (3, 17, 60)]
 GREEDY = SamplingParams(temperature=0, max_tokens=24)

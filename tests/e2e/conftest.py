@@ -7,6 +7,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from fork_server import gateways
+from forks import ForkServer, can_fork, forking, is_gateway
 from harness import Fleet, make_fleet
 
 
@@ -28,3 +30,15 @@ def own_fleet(tmp_path: Path) -> Iterator[Fleet]:
         if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             os.kill(process.pid, signal.SIGKILL)
     running.process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def forked_gateways() -> Iterator[None]:
+    """Gateways of `budget_parts` that this module kills and begins again do so with their imports behind them."""
+    if not can_fork():
+        yield
+        return
+    server = ForkServer.start(gateways)
+    with forking(server, is_gateway):
+        yield
+    server.stop()

@@ -15,27 +15,29 @@ from hubs import Fault, Hub, Repository, contents, serving_hub
 
 import helexa.tiny
 
-MODEL = "house/fetched"
+MODEL, OTHER = "house/fetched", "house/other"
 WEIGHTS = "model.safetensors"
 CHECKPOINT = Path(helexa.tiny.__file__).parent / "checkpoint"
 HALF = 3 << 20
 
 
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """A registry in the place of Hugging Face, for whatever is started from here."""
-    with serving_hub() as hub:
-        hub.repositories["org/tiny"] = Repository(contents(CHECKPOINT))
-        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
-        monkeypatch.delenv("HF_HUB_CACHE", raising=False)
-        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with serving_hub() as hub, pytest.MonkeyPatch.context() as patch:
+        hub.repositories |= {name: Repository(contents(CHECKPOINT)) for name in ("org/tiny", "org/other")}
+        patch.setenv("HF_ENDPOINT", hub.endpoint)
+        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("HF_HUB_CACHE", raising=False)
+        patch.delenv("HF_HUB_OFFLINE", raising=False)
         yield hub
 
 
-@pytest.fixture
-def fleet(hub: Hub, tmp_path: Path) -> Iterator[Fleet]:
-    running = make_fleet(tmp_path, f'[[models]]\nid = "{MODEL}"\nsource = "huggingface:org/tiny"\n').start()
+@pytest.fixture(scope="module")
+def fleet(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    sources = {MODEL: "org/tiny", OTHER: "org/other"}
+    models = "".join(f'[[models]]\nid = "{name}"\nsource = "huggingface:{where}"\n' for name, where in sources.items())
+    running = make_fleet(tmp_path_factory.mktemp("fleet"), models).start()
     yield running
     assert running.stop() == 0
     assert "Traceback" not in running.log.read_text()
@@ -46,21 +48,21 @@ def command(fleet: Fleet, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, timeout=90, check=False)
 
 
-def row(fleet: Fleet) -> dict[str, Any] | None:
-    """What `helexa ps` knows of the model."""
+def row(fleet: Fleet, model: str) -> dict[str, Any] | None:
+    """What `helexa ps` knows of a model."""
     found = json.loads(command(fleet, "ps", "--json").stdout)
-    return next((each for each in found if each["model"] == MODEL), None)
+    return next((each for each in found if each["model"] == model), None)
 
 
 def downloading(fleet: Fleet) -> dict[str, Any] | None:
     """The same, once it tells of the download."""
-    told = row(fleet)
+    told = row(fleet, MODEL)
     return told if told and (told["progress"] or {}).get("phase") == "downloading" else None
 
 
-def progress(fleet: Fleet) -> dict[str, Any]:
+def progress(fleet: Fleet, model: str) -> dict[str, Any]:
     told = httpx.get(f"{fleet.neuron_url}/models", timeout=5).json()["models"]
-    return next((each["progress"] or {} for each in told if each["id"] == MODEL), {})
+    return next((each["progress"] or {} for each in told if each["id"] == model), {})
 
 
 def test_a_download_is_told_of_and_goes_on_after_the_neuron_was_killed(fleet: Fleet, hub: Hub) -> None:
@@ -70,7 +72,7 @@ def test_a_download_is_told_of_and_goes_on_after_the_neuron_was_killed(fleet: Fl
     first = threading.Thread(target=lambda: ended.append(command(fleet, "load", MODEL)))
     first.start()
     assert slow.wait.wait(60)
-    wait_until(lambda: progress(fleet).get("done", 0) >= HALF, 30, "half a model")
+    wait_until(lambda: progress(fleet, MODEL).get("done", 0) >= HALF, 30, "half a model")
     told = wait_until(lambda: downloading(fleet), 30, "the download at the front door, which polls")
     assert told["status"] == "loading"
     assert HALF < told["progress"]["total"] <= sum(map(len, contents(CHECKPOINT).values()))
@@ -92,17 +94,17 @@ def test_unloading_ends_a_download_and_a_missing_model_is_said(fleet: Fleet, hub
     slow = Fault(wait_at=HALF)
     hub.faults[WEIGHTS] = [slow]
     ended: list[subprocess.CompletedProcess[str]] = []
-    first = threading.Thread(target=lambda: ended.append(command(fleet, "load", MODEL)))
+    first = threading.Thread(target=lambda: ended.append(command(fleet, "load", OTHER)))
     first.start()
     assert slow.wait.wait(60)
-    wait_until(lambda: progress(fleet).get("done", 0) >= HALF, 30, "half a model")
-    wait_until(lambda: row(fleet), 30, "the model among those that are held")
-    unloaded = command(fleet, "unload", MODEL)
+    wait_until(lambda: progress(fleet, OTHER).get("done", 0) >= HALF, 30, "half a model")
+    wait_until(lambda: row(fleet, OTHER), 30, "the model among those that are held")
+    unloaded = command(fleet, "unload", OTHER)
     assert unloaded.returncode == 0, unloaded.stderr
     slow.go.set()
     first.join()
     assert "was stopped" in ended[0].stderr
-    del hub.repositories["org/tiny"].files["config.json"]
-    again = command(fleet, "load", MODEL)
+    del hub.repositories["org/other"].files["config.json"]
+    again = command(fleet, "load", OTHER)
     assert again.returncode == 1
-    assert "'org/tiny' on Hugging Face has no config.json" in again.stderr
+    assert "'org/other' on Hugging Face has no config.json" in again.stderr

@@ -1,11 +1,11 @@
 """The requests that are being served, and the last ones that were: what an operator watches."""
 
 from collections import deque
+from collections.abc import Callable
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
-if TYPE_CHECKING:
-    from helexa.cortex.telemetry.observing import Observation
+from helexa.wire.meter import Totals
 
 REMEMBERED: Final = 256
 """Requests that have ended."""
@@ -14,20 +14,46 @@ State: TypeAlias = Literal["reading", "queued", "waiting", "prefill", "decode", 
 tokens come; all over. A model that answers in one piece is in ``prefill`` until it does."""
 
 
+class Followed(Protocol):
+    """What is shown of a request; see ``observing.Observation``. Times in seconds of the observer's clock."""
+
+    number: int
+    cancel: Callable[[], None] | None
+    cancelled: bool
+    route: str
+    request_id: str
+    key: str | None
+    asked: str
+    node: str
+    attempts: int
+    status: int
+    code: str | None
+    began_at: float
+    ended_at: float | None
+    waited: float | None
+    first_token_at: float | None
+    last_at: float | None
+    totals: Totals | None
+
+    @property
+    def state(self) -> State:
+        """How far it has come."""
+
+
 class Live:
     """Owned by one gateway's observer. Requests are numbered, as clients may give the same id twice."""
 
     def __init__(self) -> None:
         self._numbers = count(1)
-        self._open: dict[int, Observation] = {}
-        self._ended: deque[Observation] = deque(maxlen=REMEMBERED)
+        self._open: dict[int, Followed] = {}
+        self._ended: deque[Followed] = deque(maxlen=REMEMBERED)
 
-    def begin(self, seen: "Observation") -> None:
+    def begin(self, seen: Followed) -> None:
         """A request was let in; it gets its number."""
         seen.number = next(self._numbers)
         self._open[seen.number] = seen
 
-    def end(self, seen: "Observation") -> None:
+    def end(self, seen: Followed) -> None:
         """It has ended."""
         del self._open[seen.number]
         self._ended.append(seen)
@@ -51,7 +77,7 @@ class Live:
         return {"running": running, "ended": [_shown(seen, now) for seen in reversed(self._ended)]}
 
 
-def _shown(seen: "Observation", now: float) -> dict[str, Any]:
+def _shown(seen: Followed, now: float) -> dict[str, Any]:
     return {
         "number": seen.number,
         "request_id": seen.request_id,
@@ -75,7 +101,7 @@ def _since(began: float, ended: float | None, now: float) -> float:
     return round((now if ended is None else ended) - began, 6)
 
 
-def _tokens(seen: "Observation") -> dict[str, Any]:
+def _tokens(seen: Followed) -> dict[str, Any]:
     """Counted as far as its server has told; and tokens per second since the first."""
     if seen.totals is None:
         return {"prompt_tokens": None, "completion_tokens": None, "cached_tokens": None, "rate": None}
@@ -88,7 +114,7 @@ def _tokens(seen: "Observation") -> dict[str, Any]:
     }
 
 
-def _rate(seen: "Observation", tokens: int) -> float | None:
+def _rate(seen: Followed, tokens: int) -> float | None:
     if seen.first_token_at is None or seen.last_at is None or seen.last_at <= seen.first_token_at:
         return None
     return round((tokens - 1) / (seen.last_at - seen.first_token_at), 3)
