@@ -16,6 +16,7 @@ from attrs import Factory, define
 
 from actors.actor import Actor, ActorReturnedError, ActorState, ActorStatus, ActorStoppedError, error_line
 from config import RestartPolicy
+from helexa.faults import OperatorError
 
 MAX_BACKOFF: Final = 30.0
 """The longest delay before a restart, in seconds, before jitter."""
@@ -38,7 +39,7 @@ class ForgivenError(Exception):
     """
 
 
-class EscalationError(Exception):
+class EscalationError(OperatorError):
     """An actor used up its restarts; its last error is the cause.
 
     Attributes:

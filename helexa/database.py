@@ -19,6 +19,8 @@ import sqlalchemy as sa
 from attrs import frozen
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from helexa.faults import OperatorError
+
 WAIT_SECONDS: Final = 5
 """For a connection, for a lock, for a statement."""
 _SQLITE: Final = "sqlite:///"
@@ -36,7 +38,7 @@ schema: Final = sa.table("helexa_schema", *map(sa.column, ("component", "version
 """A row per component; what the revision counts is the component's to say."""
 
 
-class StoreSettingError(Exception):
+class StoreSettingError(OperatorError):
     """The setting names nothing that can be used, whatever is waited for; the message says why."""
 
 
@@ -222,7 +224,13 @@ def _keep_log(connection: sqlite3.Connection) -> None:
 def _postgres(url: str, setting: str) -> sa.Engine:
     wrong = StoreSettingError(f"{setting} is not the URL of a PostgreSQL server.")  # it may hold a password
     try:
-        parsed = sa.make_url(url).set(drivername="postgresql+psycopg")
+        parsed = sa.make_url(url)
+        if parsed.get_backend_name() not in {
+            "postgresql",
+            "postgres",
+        }:  # the driver's name alone would make one of any database's URL
+            raise wrong
+        parsed = parsed.set(drivername="postgresql+psycopg")
         arguments = {"connect_timeout": WAIT_SECONDS, "tcp_user_timeout": WAIT_SECONDS * 1000}
         given = {name: value for name, value in arguments.items() if name not in parsed.query}
         engine = sa.create_engine(parsed, connect_args=given, pool_pre_ping=True, hide_parameters=True)

@@ -30,7 +30,7 @@ def up(file: Path | None, host: str | None) -> int:
     if topology is None:
         return WRONG
     name = host or socket.gethostname()
-    from helexa.up import Plan
+    from helexa.up.plan import Plan
 
     plan = Plan.of(topology, path, name)
     if not plan.cortex and not plan.neurons:
@@ -46,7 +46,8 @@ def up(file: Path | None, host: str | None) -> int:
 def _run_up(plan: object) -> int:
     from functools import partial
 
-    from helexa.up import Plan, run_root
+    from helexa.up.plan import Plan
+    from helexa.up.root import run_root
 
     assert isinstance(plan, Plan)
     return _run(partial(run_root, plan, say))
@@ -56,18 +57,14 @@ def _run(main: Callable[[], object]) -> int:
     """Run a trio main; every failure that an operator can cause is one sentence."""
     import trio
 
-    from actors import EscalationError
-    from helexa.cortex.access.auth import MissingKeyError
-    from helexa.database import StoreSettingError
+    from helexa.faults import OperatorError
     from helexa.logs import configure
-    from helexa.web.server import PortInUseError
-    from helexa.web.tls import CertificateError
 
     configure()
     code = DONE
     try:
         trio.run(main)  # type: ignore[arg-type]  # an async function, behind a partial
-    except* (CertificateError, PortInUseError, MissingKeyError, StoreSettingError, EscalationError) as group:
+    except* OperatorError as group:
         for error in leaves(group):
             code = fail(str(error))
     except* KeyboardInterrupt:
@@ -97,7 +94,7 @@ def neuron(file: Path, name: str, ready_fd: int | None) -> int:
 def _run_neuron(topology: Topology, entry: Neuron, ready_fd: int | None) -> int:
     from functools import partial
 
-    from helexa.up import run_neuron
+    from helexa.up.neuron import run_neuron
 
     return _run(partial(run_neuron, topology, entry, ready_fd))
 

@@ -17,6 +17,7 @@ from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 from hypercorn.trio.tcp_server import TCPServer
 
+from helexa.faults import OperatorError
 from helexa.web.http11 import Http11
 
 Scope = dict[str, Any]
@@ -62,7 +63,7 @@ hypercorn.protocol.H11Protocol = Http11  # type: ignore[attr-defined] # there it
 hypercorn.trio.run.TCPServer = _Connection  # type: ignore[attr-defined] # likewise
 
 
-class PortInUseError(Exception):
+class PortInUseError(OperatorError):
     """A listener that cannot be bound; the message names the address and who asked for it."""
 
 

@@ -9,12 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from config import Tls
+from helexa.faults import OperatorError
 
 _NOT_YET, _EXPIRED = 9, 10
 """X.509 verification codes (OpenSSL, X509_verify_cert_error_string)."""
 
 
-class CertificateError(Exception):
+class CertificateError(OperatorError):
     """Files of certificates and keys that cannot be used; the message is a sentence that names file and setting."""
 
 

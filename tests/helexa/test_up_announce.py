@@ -14,8 +14,8 @@ from actors.router import Router
 from config import Address, Cortex, Entitlements, Model, Neuron, Topology
 from helexa.cortex.routing.fleet import Node
 from helexa.cortex.routing.state import NodeUp
-from helexa.up import Plan
 from helexa.up.announce import announce, banner
+from helexa.up.plan import Plan
 from helexa.wire.fleet import Activation, ActivationFailure, DeviceInfo, ModelReport
 
 LOCAL = Neuron("here")

@@ -41,7 +41,7 @@ def gateways() -> None:
     import sqlalchemy.dialects.sqlite  # noqa: F401 - imported to be there
 
     import helexa.cli.app
-    import helexa.up  # noqa: F401 - likewise
+    import helexa.up.root  # noqa: F401 - likewise
 
     gc.freeze()
 

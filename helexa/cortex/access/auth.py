@@ -18,6 +18,7 @@ from attrs import field, frozen
 
 from config import Budget, Entitlements, Scope
 from config import Key as DeclaredKey
+from helexa.faults import OperatorError
 from helexa.wire import errors
 from helexa.wire.errors import ApiError
 from helexa.wire.patterns import matches
@@ -61,7 +62,7 @@ class Key:
         return not self.models or any(matches(pattern, name) for pattern in self.models for name in names)
 
 
-class MissingKeyError(Exception):
+class MissingKeyError(OperatorError):
     """The topology names an environment variable for a key, and it is not set."""
 
 
