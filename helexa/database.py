@@ -24,6 +24,8 @@ from helexa.faults import OperatorError
 WAIT_SECONDS: Final = 5
 """For a connection, for a lock, for a statement."""
 _SQLITE: Final = "sqlite:///"
+_POSTGRES: Final = frozenset({"postgresql", "postgres"})
+"""What PostgreSQL's own tools take a URL to begin with."""
 _LOCK: Final = 0x68656C657861
 """The advisory lock of whoever brings a PostgreSQL database up to date; any number that others do not use."""
 
@@ -225,10 +227,7 @@ def _postgres(url: str, setting: str) -> sa.Engine:
     wrong = StoreSettingError(f"{setting} is not the URL of a PostgreSQL server.")  # it may hold a password
     try:
         parsed = sa.make_url(url)
-        if parsed.get_backend_name() not in {
-            "postgresql",
-            "postgres",
-        }:  # the driver's name alone would make one of any database's URL
+        if parsed.get_backend_name() not in _POSTGRES:  # as given: our driver's name would make one of any URL
             raise wrong
         parsed = parsed.set(drivername="postgresql+psycopg")
         arguments = {"connect_timeout": WAIT_SECONDS, "tcp_user_timeout": WAIT_SECONDS * 1000}

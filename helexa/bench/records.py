@@ -124,7 +124,7 @@ class Run:
         build: of the target, at the start.
         metrics: what the values of samples mean.
         outcome: ``ok`` as long as one sample has values.
-        reason: why it is not ``ok``, one sentence; empty if it is.
+        reason: why it is not ``ok``, or why an ``ok`` one was `broken_off`, one sentence; else empty.
         samples: in the order they were taken.
     """
 
@@ -144,6 +144,11 @@ class Run:
     def values(self, metric: str) -> list[float]:
         """Every sample's value of a metric, in order."""
         return [sample.values[metric] for sample in self.samples if metric in sample.values]
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether it has figures, but of fewer rounds than were wanted: nothing that others are measured by."""
+        return self.outcome == "ok" and self.reason != ""
 
     @property
     def failures(self) -> int:

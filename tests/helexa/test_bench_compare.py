@@ -326,3 +326,46 @@ def test_hundreds_of_cells_are_compared_at_once() -> None:
 def test_metrics_keep_their_scenarios_order() -> None:
     assert [difference.metric for difference in compare([chat()], [chat(number=1)]).differences] == list(CHAT)
     assert TOTAL in CHAT
+
+
+REGRESSED = [0.350, 0.362, 0.341, 0.370, 0.355, 0.349]
+STALLED = [0.099, 0.104, 0.101, 2.155, 0.110, 0.102]
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_one_stalled_round_hides_no_slowdown_and_makes_none(place: int) -> None:
+    stalled = STALLED[:]
+    stalled[3], stalled[place] = stalled[place], stalled[3]
+    slower, faster = of_metric(TTFT, stalled, REGRESSED), of_metric(TTFT, REGRESSED, stalled)
+    assert (slower.verdict, faster.verdict) == ("regression", "improvement")
+    assert slower.floor < 0.3, "what counts is told by the five rounds that did not stall"
+    assert slower.before.high > 2, "the interval is over all that was measured"
+    assert of_metric(TTFT, stalled, [0.1, 0.105, 0.1, 0.102, 0.108, 0.103]).verdict == "same"
+
+
+def test_a_stall_of_a_rate_is_one_too_and_on_both_sides() -> None:
+    before, after = [85.0, 86, 84.5, 4, 85.5, 85], [68.0, 67.5, 1, 69, 68.5, 68]
+    assert of_metric(DECODE, before, after).verdict == "regression"
+    assert of_metric(DECODE, after, before).verdict == "improvement"
+
+
+def test_two_rounds_of_six_are_no_stall_but_how_the_machine_is() -> None:
+    assert of_metric(TTFT, [0.099, 0.104, 2.0, 2.155, 0.110, 0.102], REGRESSED).verdict == "unclear"
+
+
+def test_a_round_as_slow_as_the_other_side_has_not_stalled() -> None:
+    """A machine of two speeds: one round of five in the slow one before, one in the fast one after."""
+    assert (
+        of_metric(TTFT, [0.100, 0.101, 0.125, 0.099, 0.102], [0.125, 0.124, 0.126, 0.100, 0.127]).verdict
+        != "regression"
+    )
+
+
+def test_runs_that_were_broken_off_are_nothing_that_a_build_is_measured_by() -> None:
+    stopped = evolve(chat(1.5, number=6, build=BUILD_B), reason="Measuring was broken off.")
+    runs = [chat(number=number) for number in range(6)]
+    assert changes([*runs, stopped]) == []
+    assert len(changes([*runs, evolve(stopped, reason="")])) == 2
+    after = chat(number=7, build=BUILD_A)
+    assert against_history(after, [*runs, stopped]) == []
+    assert verdicts(compare(runs, [stopped]))["ttft"] == "regression", "whoever names it means it"

@@ -5,9 +5,11 @@ of a sample share the machine's state, and all cells share its drift, as on a re
 metrics of a cell; it is one call.
 """
 
+import random
 from collections.abc import Callable
 
 import pytest
+from attrs import evolve
 from bench_runs import BUILD_B, START, Machine, bimodal, bursts, cell, drifting, measured, white
 
 from helexa.bench.analysis.compare import Comparison, changes, compare
@@ -85,6 +87,40 @@ def test_a_fifth_slower_is_found_on_ordinary_noise(noise: str, rounds: int) -> N
 
 def test_a_fifth_slower_is_found_on_a_quiet_machine_in_a_single_cell() -> None:
     assert found(lambda seed: white(seed, 0.01), 5, CELLS[:1], seeds=40) > 0.97
+
+
+def with_a_stall(run: Run, generator: random.Random) -> Run:
+    """The run with one of its rounds held up, by 3 to 30 times."""
+    place, size = generator.randrange(len(run.samples)), generator.uniform(3, 30)
+    held = {"ttft": size, "decode": 1 / size}
+    values = [{name: value * held[name] for name, value in sample.values.items()} for sample in run.samples]
+    samples = [evolve(each, values=values[n]) if n == place else each for n, each in enumerate(run.samples)]
+    return evolve(run, samples=tuple(samples))
+
+
+@pytest.mark.parametrize("stalls", [("before",), ("after",), ("before", "after")])
+@pytest.mark.parametrize("noise", [0.02, 0.03])
+def test_a_fifth_slower_is_found_though_one_round_in_six_stalled(stalls: tuple[str, ...], noise: float) -> None:
+    called = judged = 0
+    for seed in range(8):
+        machine, generator = white(700 + seed, noise), random.Random(seed)
+        sides = measured(machine, CELLS, rounds=6), measured(machine, CELLS, rounds=6, factor=1.2, at=START + 500)
+        before, after = (
+            [with_a_stall(run, generator) if side in stalls else run for run in runs]
+            for side, runs in zip(("before", "after"), sides, strict=True)
+        )
+        found = compare(before, after)
+        called, judged = called + len(found.regressions), judged + len(found.differences)
+    assert called / judged > 0.9
+
+
+def test_stalls_alone_are_called_a_change_in_twenty_comparisons_once_at_most() -> None:
+    called = []
+    for seed in range(20):
+        generator = random.Random(seed)
+        before, after = ([with_a_stall(run, generator) for run in runs] for runs in batches(white(seed, 0.03), 2))
+        called += [(seed, cell) for cell in cells_called(compare(before, after))]
+    assert len(called) <= 1
 
 
 def test_more_rounds_find_more() -> None:

@@ -118,10 +118,18 @@ def test_parameters_read_as_a_phrase() -> None:
     assert figures.parameters(cell(parameters=told)) == said
 
 
+def test_one_of_something_is_singular() -> None:
+    told = {"clients": 1, "requests": 1, "share": 1, "tokens": 0, "warm_requests": 1.5}
+    assert figures.parameters(cell(parameters=told)) == "1 client, 1 request, share 1, 0 tokens, 1.5 warm requests"
+
+
 def test_a_change_and_what_counts_are_written_on_one_scale() -> None:
     slower = compare(batch(1), batch(2, 1.2)).differences[0]
     assert re.fullmatch(r"\+\d\d\.\d %", figures.change(slower))
-    assert re.fullmatch(r"\d\d\.\d %", figures.floor(slower))
+    assert re.fullmatch(r"\+\d\d\.\d %", figures.floor(slower))
+    faster = compare(batch(1), batch(2, 0.1)).differences[0]
+    assert float(figures.floor(faster).strip("\N{MINUS SIGN} %")) < 100, "a time can become no shorter than by 100 %"
+    assert figures.floor(faster).startswith("\N{MINUS SIGN}")
     sides = [[run({"loglik": [value]}, metrics=(LOGLIK,), number=i)] for i, value in enumerate((-2.3, -2.4))]
     assert figures.change(compare(*sides).differences[0]) == "\N{MINUS SIGN}0.100 nats"
     sides = [[run({"valid": [value] * 5}, metrics=(VALID,), number=i)] for i, value in enumerate((0.9, 0.7))]
@@ -153,9 +161,52 @@ def test_the_table_of_a_comparison_shows_verdicts_and_what_is_lost_and_new() -> 
     assert "4 regressions, no improvements, 1 cell lost, 4 changed." in said
 
 
+LONG = {"clients": 4, "prompt_tokens": 128, "output_tokens": 128, "requests": 2, "ttft_target": 1.0, "tpot_target": 0.1}
+WIDE = evolve(TTFT, name="wide", title="time to first token, cold, of many")
+
+
+def long_lines(number: int, factor: float = 1.0) -> list[Run]:
+    values = {"ttft": [0.1 * factor] * 5, "decode": [12345.6] * 5, "wide": [0.2 * factor] * 5}
+    of = cell(scenario="throughput", parameters=LONG)
+    return [run(values, of=of, metrics=(TTFT, DECODE, WIDE), number=number)]
+
+
+def test_at_eighty_columns_every_figure_stands_on_one_line_and_a_scenario_above_on_as_few_as_it_needs() -> None:
+    told = "throughput (4 clients, 128 prompt tokens, 128 output tokens, 2 requests, ttft target 1.0, tpot target 0.1)"
+    compared = shown(tables.comparison_table(compare(long_lines(1), long_lines(2, 1.5))), 80)
+    for said in (shown(tables.runs_table(long_lines(1)), 80), compared):
+        lines = said.splitlines()
+        assert max(map(len, lines)) <= 80
+        (place,) = (n for n, line in enumerate(lines) if line.startswith("  throughput"))
+        assert " ".join(lines[place].split() + lines[place + 1].split()) == told
+        assert said.count("time to first token, cold, of many") == 1
+    assert re.search(r"(?m)^    time to first token +100 → 150 ms +\+50\.0 % .* regression$", compared)
+    assert re.search(r"(?m)^    time to first token, cold, of many\n +200 → 300 ms +\+50\.0 % .* regression$", compared)
+    assert re.search(r"(?m)^    decode +12,346 → 12,346 tokens/s +\+0\.0 % .* same$", compared)
+
+
+@pytest.mark.parametrize("width", [1, 20, 40, 79, 200])
+def test_at_any_width_no_figure_is_cut(width: int) -> None:
+    said = shown(tables.comparison_table(compare(long_lines(1), long_lines(2, 1.5))), width)
+    whole = "".join(said.split())
+    assert "200→300ms" in whole
+    assert "12,346→12,346tokens/s" in whole
+    assert "+50.0%" in whole
+
+
+def test_what_is_aligned_stands_under_its_head() -> None:
+    lines = shown(tables.runs_table([*long_lines(1), *batch(1)]), 80).splitlines()
+    (head,) = (line for line in lines if line.startswith("metric"))
+    rows = [line for line in lines if line.startswith("    ")]
+    assert {line.rindex(line.split()[-1]) + 1 for line in rows} == {len(head)}
+    end = head.index("median") + len("median")
+    assert {line[end - 1 : end + 2].isspace() or line[end : end + 2].isspace() for line in rows} == {True}
+
+
 def test_a_comparison_of_nothing_says_so() -> None:
     compared = compare([], [])
     assert "Nothing that both sides measured." in shown(tables.comparison_table(compared))
+    assert "counts from" not in shown(tables.comparison_table(compared)), "heads of nothing"
     assert "Nothing that both sides measured." in markdown.comparison(compared)
     assert markdown.runs([]) == "Nothing was measured.\n"
 
@@ -243,6 +294,27 @@ def test_the_page_shows_why_a_cell_was_not_measured() -> None:
     assert whole.count("2026-09-23 14:13 failed: The stream stalled.") == 1
     assert "failed: Refused." in whole
     assert "<b>2</b><span>cells with failures of late" in whole
+
+
+def test_what_a_model_cannot_do_or_what_made_way_is_no_failure_on_the_page() -> None:
+    skipped = evolve(failed("The model makes no embeddings.", of=cell("never")), outcome="skipped", samples=())
+    yielded = evolve(failed("Others needed it.", of=cell("busy")), outcome="yielded", samples=())
+    stopped = evolve(run(of=cell("stopped")), reason="Measuring was broken off.")
+    whole = page([*batch(1), skipped, yielded, stopped], title="t", now=NOW)
+    assert "<b>0</b><span>cells with failures of late" in whole
+    assert "! 1" not in whole
+    assert "skipped: The model makes no embeddings." in whole
+    assert "Measuring was broken off" in whole
+    partly = evolve(run(), samples=(*run().samples, Sample(5, START, {}, "It stalled.")))
+    assert "<b>1</b><span>cells with failures of late" in page([*batch(1), skipped, partly], title="t", now=NOW)
+
+
+def test_a_run_that_was_broken_off_says_so_beside_its_figures() -> None:
+    stopped = evolve(run({"ttft": [0.1] * 2}), reason="Measuring was broken off.")
+    assert figures.trouble(stopped) == "Measuring was broken off"
+    partly = evolve(stopped, samples=(*stopped.samples, Sample(2, START, {}, "It stalled.")))
+    assert figures.trouble(partly) == "Measuring was broken off; 1 of 3 samples failed"
+    assert "Measuring was broken off" in shown(tables.runs_table([stopped]))
 
 
 def test_a_page_of_nothing_is_a_page() -> None:

@@ -193,6 +193,25 @@ async def test_a_run_that_is_cancelled_is_told_with_what_it_has(server: Canned) 
         ("quality", "ok", 2),
         ("embeddings", "ok", 2),
     ]
+    assert {(run.broken_off, run.reason) for run in kept} == {(True, "Measuring was broken off.")}
+
+
+async def test_a_run_that_had_all_its_rounds_is_whole_though_others_of_its_batch_are_cancelled(server: Canned) -> None:
+    kept: list[Run] = []
+
+    class Stop(Notes):
+        def ended(self, task: Task, run: Run) -> None:
+            kept.append(run)
+            scope.cancel()
+            super().ended(task, run)
+
+    tasks = [Task(server.access(), MODEL, parse(name)) for name in ("quality", "embeddings")]
+    with trio.CancelScope() as scope:
+        await measure(tasks, 3, Stop(), batch="b")
+    assert [(run.cell.scenario, len(run.samples), run.broken_off) for run in kept] == [
+        ("quality", 3, False),
+        ("embeddings", 2, True),
+    ]
 
 
 async def test_one_that_had_nothing_yet_has_made_way(server: Canned) -> None:

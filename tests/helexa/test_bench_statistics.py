@@ -3,6 +3,8 @@
 import itertools
 import math
 import random
+import re
+from pathlib import Path
 from statistics import median
 
 import pytest
@@ -157,3 +159,11 @@ def test_an_empty_side_cannot_be_tested() -> None:
     assert smallest_p(0, 5) == 1.0
     with pytest.raises(ValueError, match="values on both sides"):
         rank_test([], [1.0])
+
+
+def test_no_product_code_imports_scipy() -> None:
+    """It is what tests hold the statistics against; an installation does not have it."""
+    root = Path(__file__).parents[2]
+    sources = [path for package in ("helexa", "actors", "config", "tui") for path in (root / package).rglob("*.py")]
+    assert len(sources) > 100
+    assert [path for path in sources if re.search(r"(?m)^\s*(import|from) scipy\b", path.read_text("utf-8"))] == []

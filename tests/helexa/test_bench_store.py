@@ -171,6 +171,32 @@ def test_only_what_is_ok_counts_for_a_cell_and_a_build(store: Store) -> None:
     assert store.count(CHAT, "") == 0
 
 
+BROKEN_OFF = "Measuring was broken off."
+
+
+def test_what_was_broken_off_is_kept_and_stands_for_nothing(store: Store) -> None:
+    """Two rounds before Ctrl-C are no run that a build is measured by."""
+    store.add_all([made("a-1"), made("b-1", build=BUILDS[1], reason=BROKEN_OFF), made("b-2", LONG, reason=BROKEN_OFF)])
+    assert ids(store.runs()) == ["b-2", "b-1", "a-1"]
+    assert [each.broken_off for each in store.runs()] == [True, True, False]
+    assert [each.broken_off for each in store.summaries()] == [True, True, False]
+    assert store.count(CHAT, BUILDS[1].id) == 0
+    assert store.count(CHAT, BUILDS[0].id) == 1
+    assert ids(store.newest()) == ["a-1"]
+    assert ids(store.newest_builds()) == ["a-1"]
+    assert ids(store.newest(Filter(outcomes=("ok",)))) == ["b-2", "b-1"]
+
+
+def test_parameters_come_back_in_the_scenarios_order(store: Store) -> None:
+    parameters = {"prompt_tokens": 128, "output_tokens": 64, "clients": 4}
+    store.add_all([made("a-1", Cell("gpu1", "qwen", "chat", parameters))])
+    (run,), (summary,), (scenario,) = store.runs(), store.summaries(), store.dimensions().scenarios
+    for found in (run.cell.parameters, summary.cell.parameters, scenario.parameters):
+        assert list(found) == list(parameters)
+    turned = Cell("gpu1", "qwen", "chat", dict(reversed(parameters.items())))
+    assert store.count(turned, BUILDS[0].id) == 1, "it is the same cell in any order"
+
+
 def test_dimensions_say_what_there_is_and_since_when(store: Store) -> None:
     assert store.dimensions().targets == ()
     store.add(made("a-1", label="before"))
@@ -226,17 +252,18 @@ def test_what_no_database_has_a_place_for_is_replaced(store: Store) -> None:
         Sample(2, NOW, {}, lie * 1000),
     )
     odd = evolve(EVERYTHING, target=target, cell=cell, build=Build(lie, {lie: lie}), label=lie, samples=samples)
-    odd = evolve(odd, reason=lie, started_at=math.inf, seconds=math.nan)
-    assert store.add(odd) is True
-    (found,) = store.runs()
+    odd = evolve(odd, started_at=math.inf, seconds=math.nan)
+    assert store.add_all([odd, evolve(odd, id="b7-00", outcome="failed", reason=lie)]) == 2
+    found, other = store.runs()
+    assert other.reason == "a\ufffdb?c"
     assert found.target == Target("a\ufffdb?c", "openai", "a\ufffdb?c")
     assert found.samples[0].values == {}
     assert found.samples[1].values == {"ttft": 1.0, "decode": float(2**70)}
     assert len(found.samples[2].error or "") == 2000
     assert (found.started_at, found.seconds, found.samples[0].at) == (0.0, 0.0, 0.0)
     assert store.count(cell, found.build.id) == 1, "it is found by what was asked for"
-    assert ids(store.runs(Filter(targets=(lie,), models=(lie,), labels=(lie,), cells=(cell,)))) == ["b7-01"]
-    assert ids(store.find(f"label:{lie}")) == ["b7-01"]
+    assert ids(store.runs(Filter(targets=(lie,), models=(lie,), labels=(lie,), cells=(cell,)))) == ["b7-01", "b7-00"]
+    assert ids(store.find(f"label:{lie}")) == ["b7-01", "b7-00"]
 
 
 def test_metrics_of_odd_names_or_of_one_name_keep_no_run_out(store: Store) -> None:

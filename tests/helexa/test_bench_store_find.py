@@ -112,9 +112,15 @@ def test_a_label_that_several_batches_have_means_all_of_them(store: Store) -> No
     assert ids(store.find("before")) == ["3-1", "2026a-2", "2026a-1"]
 
 
-def test_a_target_means_what_its_newest_build_did_on_each_model(store: Store) -> None:
+def test_a_target_means_the_newest_batch_of_each_of_its_cells(store: Store) -> None:
+    """Not every run there ever was: fast and slow hours together are compared with nothing."""
     store.add_all([made("3-1", CHAT, BUILDS[0]), made("3-2", CHAT, BUILDS[0]), failed("4-1", build=BUILDS[3])])
-    assert ids(store.find("gpu1")) == ["3-2", "3-1", "2026a-1"]
+    store.add(made("5-1", CHAT, BUILDS[0], reason="Measuring was broken off."))
+    assert ids(store.find("gpu1")) == ["3-2", "3-1"]
+    store.add(made("6-1", Cell("gpu1", "qwen", "prefix"), BUILDS[0]))
+    assert ids(store.find("gpu1")) == ["6-1", "3-2", "3-1"], "a batch of something else does not hide the rest"
+    store.add(made("7-1", CHAT, BUILDS[0]))
+    assert ids(store.find("gpu1")) == ["7-1", "6-1"], "the build is that of before, and the batch is not"
 
 
 def test_before_the_first_batch_there_is_none(tmp_path: Path) -> None:

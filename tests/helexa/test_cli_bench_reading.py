@@ -132,7 +132,7 @@ def test_a_newer_failure_does_not_hide_the_figures(kept: list[Run], database: st
 
 
 def test_a_report_goes_to_a_file_as_its_name_says(kept: list[Run], tmp_path: Path) -> None:
-    for name, begins in (("a.html", "<!doctype html>"), ("a.md", "### "), ("a.txt", " ")):
+    for name, begins in (("a.html", "<!doctype html>"), ("a.md", "### "), ("a.txt", "\nmetric")):
         code, out, err = bench("report", "-o", tmp_path / name)
         assert (code, out, err) == (0, "", f"wrote {tmp_path / name}\n")
         assert (tmp_path / name).read_text().lower().startswith(begins)

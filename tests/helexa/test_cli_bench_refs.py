@@ -37,6 +37,17 @@ def test_batches_that_measured_something_else_or_failed_do_not_count(store: Stor
     assert [each.batch for each in earlier(store, [run(number=4, build=BUILD_B)])] == ["batch-0001"]
 
 
+def test_what_was_broken_off_is_not_compared_with_unless_it_is_named(store: Store) -> None:
+    stopped = [evolve(run(number=2, of=of), reason="Measuring was broken off.") for of in (cell(), OTHER)]
+    store.add_all([run(number=1), run(number=1, of=OTHER), *stopped])
+    assert [each.batch for each in earlier(store, [run(number=3, build=BUILD_B)])] == ["batch-0001"]
+    assert len(runs_of("batch-0002", store)) == 2
+    both = [run(number=4), evolve(run(number=4, of=OTHER), reason="Measuring was broken off.")]
+    store.add_all(both)
+    now = [run(number=5, build=BUILD_B), run(number=5, of=OTHER, build=BUILD_B)]
+    assert [(each.batch, each.cell.model) for each in earlier(store, now)] == [("batch-0004", "qwen3-8b")]
+
+
 def test_a_batch_is_never_compared_with_itself(store: Store) -> None:
     store.add_all([run(number=1)])
     assert earlier(store, [run(number=1)]) == []

@@ -324,6 +324,23 @@ def test_a_url_that_is_none_is_not_repeated(url: str) -> None:
     assert raised.value.__cause__ is None
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["mysql://u:secret@host/db", "mssql+pyodbc://u:secret@host/db", "sqlite://secret.db", "redis://u:secret@host"],
+)
+def test_another_databases_url_is_not_taken_for_postgresqls(url: str) -> None:
+    with pytest.raises(StoreSettingError, match=r"^cortex.database is not the URL of a PostgreSQL server\.$") as raised:
+        KeyStore(url)
+    assert raised.value.__cause__ is None
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_postgresql_is_known_by_each_of_its_names(scheme: str, stores: list[KeyStore]) -> None:
+    stores.append(KeyStore(f"{scheme}://someone@127.0.0.1:1/db"))
+    with pytest.raises(StoreError, match="OperationalError"):
+        stores[0].look(None)
+
+
 def test_a_server_that_comes_and_goes_is_a_sentence_in_between(server: Server, stores: list[KeyStore]) -> None:
     stores.append(KeyStore(server.empty()))
     stores[0].insert(RECORD)

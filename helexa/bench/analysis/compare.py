@@ -32,7 +32,7 @@ class Difference:
         before: the earlier side's figure, over rounds or, where there are runs enough, over runs.
         after: the later side's.
         ratio: the later median over the earlier one; infinite over zero, 1 of two zeros.
-        p: of the rank test.
+        p: of the rank test, in which a stalled round has its place but not its size.
         verdict: ``regression`` or ``improvement`` of a primary metric, ``changed`` of another one. ``same``: nothing
             that matters. ``unclear``: looks like a change, or figures vary too much to tell. ``too few``: no values
             could have shown a change.
@@ -237,8 +237,9 @@ def changes(runs: Sequence[Run], *, smallest: float = 0.05) -> list[Change]:
 
 
 def steps(runs: Sequence[Run], *, smallest: float = 0.05) -> list[Step]:
-    """Compare each build of each cell with its next, newest first; see `changes`."""
-    pairs = [pair for history in _cells(runs, by_target=True).values() for pair in _steps(history)]
+    """Compare each build of each cell with its next, newest first; see `changes`. Runs broken off are left out."""
+    whole = [run for run in runs if not run.broken_off]
+    pairs = [pair for history in _cells(whole, by_target=True).values() for pair in _steps(history)]
     return sorted(_judged(pairs, smallest), key=lambda step: (step.at, step.run), reverse=True)
 
 
@@ -260,7 +261,7 @@ def against_history(run: Run, earlier: Sequence[Run], *, smallest: float = 0.05)
         earlier: runs of any cells, in any order; those of this cell count.
         smallest: the share of the earlier figure from which a change matters.
     """
-    cells = _cells([known for known in earlier if known.id != run.id], by_target=True)
+    cells = _cells([known for known in earlier if known.id != run.id and not known.broken_off], by_target=True)
     pairs = list(_steps([*cells.get(run.cell.key, ()), run]))[-1:] if run.outcome == "ok" else []
     return changed(_judged(pairs, smallest))
 

@@ -28,6 +28,34 @@ _SURE: Final = 0.8  # standard errors of chance that smoothness has to exceed
 _TAME: Final = 3.0  # standard deviations at which a single strange run is cut off
 _ROBUST: Final = 1.4826  # a normal distribution's standard deviation in units of its median absolute deviation
 _ENOUGH: Final = 4  # rounds, for their order to say anything
+_STALL: Final = 6.0  # standard deviations at which a round is no measurement of what the others measured
+_QUIET: Final = 0.02  # standard deviation of a round below which no machine is taken to be
+_STALLED: Final = 5  # rounds, of which one may have stalled; where more do, that is how the machine is
+
+
+def steady(runs: Sequence[Rounds]) -> tuple[Rounds, ...]:
+    """Put a stalled round where the run's next one is (Winsor's way), so that it has its place but not its size.
+
+    One round of 2 s among five of 0.1 s says that something else held the machine up. Taken as it is, it makes the
+    variance of a run so large that no slowdown stands out, and in the rank test it speaks for the wrong side. Leaving
+    it out would not do: five rounds a side are just enough for that test, four are not.
+
+    A round that is strange in its own run and usual in another one has not stalled: the machine has two speeds.
+
+    Args:
+        runs: of one metric, in logarithms, those that are compared with each other.
+    """
+    middles = [median(rounds) for rounds in runs]
+    away = [abs(value - middle) for rounds, middle in zip(runs, middles, strict=True) for value in rounds]
+    limit = _STALL * max(_ROBUST * median(away), _QUIET)
+    return tuple(_steadied(rounds, middles, limit) for rounds in runs)
+
+
+def _steadied(rounds: Rounds, middles: Sequence[float], limit: float) -> Rounds:
+    usual = [value for value in rounds if any(abs(value - middle) <= limit for middle in middles)]
+    if (len(rounds) - len(usual)) * _STALLED > len(rounds):
+        return rounds
+    return tuple(min(max(value, min(usual)), max(usual)) for value in rounds)
 
 
 def variance_within(runs: Iterable[Rounds]) -> tuple[float, int]:

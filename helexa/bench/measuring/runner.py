@@ -50,7 +50,7 @@ async def measure(  # noqa: PLR0913 - what, how often, and what to call it
     """Measure every task, so many rounds of each.
 
     What a target does wrong is recorded in samples and runs, never raised. When this is cancelled, ``watch.ended`` is
-    still called with what there is of each run: ``ok`` with the rounds it has, ``yielded`` if it has none.
+    still called with what there is of each run: ``Run.broken_off`` with the rounds it has, ``yielded`` if it has none.
 
     Args:
         tasks: what; tasks of one target share its connections.

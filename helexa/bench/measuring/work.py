@@ -77,11 +77,8 @@ class Work:
         self._end("skipped", reason)
 
     def broken_off(self, reason: str, *, keep: bool) -> None:
-        """It ends early; what it has makes it a good one if that is to be kept, and there is some."""
-        if keep and self._measured:
-            self._end("ok", "")
-        else:
-            self._end("yielded", reason)
+        """It ends early; what it has makes it ``Run.broken_off`` if that is to be kept, and there is some."""
+        self._end("ok" if keep and self._measured else "yielded", reason)
 
     def done(self) -> None:
         """All rounds are through."""

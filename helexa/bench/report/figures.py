@@ -89,8 +89,8 @@ def change(difference: Difference) -> str:
 
 
 def floor(difference: Difference) -> str:
-    """Write the size from which a change counted."""
-    return _signed(difference.floor, difference)[1:]
+    """Write the size from which a change in this direction counted: twice as slow is +100 %, half of it is -50 %."""
+    return _signed(math.copysign(difference.floor, difference.size), difference)
 
 
 def chance(p: float) -> str:
@@ -137,10 +137,11 @@ def shown(run: Run) -> list[Shown]:
 
 
 def trouble(run: Run) -> str:
-    """Say what a run's figures do not: that it failed, or how much of it. Empty: nothing."""
+    """Say what a run's figures do not: that it failed, or how much of it, or was broken off. Empty: nothing."""
     if run.outcome != "ok":
         return plain(f"{run.outcome}: {run.reason}" if run.reason else run.outcome)
-    return f"{run.failures} of {len(run.samples)} samples failed" if run.failures else ""
+    failed = f"{run.failures} of {len(run.samples)} samples failed" if run.failures else ""
+    return plain("; ".join(part for part in (run.reason.rstrip("."), failed) if part))
 
 
 def side(told: Side) -> str:
@@ -164,7 +165,8 @@ def _parameter(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return said if value else f"no {said}"
     if isinstance(value, int | float):
-        return f"{value:,} {said}" if said.endswith("s") else f"{said} {value:,}"
+        noun = said.removesuffix("s") if value == 1 else said
+        return f"{value:,} {noun}" if said.endswith("s") else f"{said} {value:,}"
     return f"{said} {value}"
 
 

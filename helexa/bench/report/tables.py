@@ -3,18 +3,17 @@
 Everything shown is a `rich.text.Text`, never markup: a model may be called ``[bold]``.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from helexa.bench.analysis.compare import Comparison, Difference
 from helexa.bench.records import Cell, Run
 from helexa.bench.report import figures
+from helexa.bench.report.listing import Heading, Line, Listing, Row
 
 STYLES: Final = {
     "regression": "bold red",
@@ -32,12 +31,11 @@ def runs_table(runs: Sequence[Run]) -> RenderableType:
     Args:
         runs: in any order; those that measured nothing show why.
     """
-    table = _table("scenario", "metric", ">median", ">95 % interval", ">rounds")
+    lines: list[Line] = []
     for group in figures.groups(runs):
-        _heading(table, group.target, group.model)
-        for run in group.runs:
-            _add_run(table, run)
-    return table
+        lines += _heading(lines, group.target, group.model)
+        lines += [line for run in group.runs for line in _run(run)]
+    return Listing(("metric", ">median", ">95 % interval", ">rounds"), tuple(lines))
 
 
 def comparison_table(comparison: Comparison) -> RenderableType:
@@ -45,62 +43,57 @@ def comparison_table(comparison: Comparison) -> RenderableType:
 
     Cells that one side alone measured come below, a sentence with the counts last.
     """
-    table = _table("scenario", "metric", ">before", ">after", ">change", ">counts from", ">p", "verdict")
+    lines: list[Line] = []
     ordered = sorted(comparison.differences, key=_place)
     for (target, model, against), found in groupby(ordered, key=_place):
-        _heading(table, target if target == against else f"{against} → {target}", model)
-        _add_differences(table, found)
-    return Group(*_sides(comparison), table, *_unmatched(comparison), Text(figures.headline(comparison), style="bold"))
+        lines += _heading(lines, target if target == against else f"{against} → {target}", model)
+        lines += _differences(found)
+    listing = Listing(("metric", ">before → after", ">change", ">counts from", ">p", "verdict"), tuple(lines))
+    headline = Text(figures.headline(comparison), style="bold")
+    return Group(*_sides(comparison), listing if lines else Text(), *_unmatched(comparison), headline)
 
 
 def _place(found: Difference) -> tuple[str, str, str]:
     return found.cell.target, found.cell.model, found.against
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left")
-    return table
+def _heading(above: Sequence[Line], target: str, model: str) -> list[Line]:
+    heading = Heading(Text(f"{figures.plain(target)} · {figures.plain(model)}", style="bold"))
+    return [Heading(Text()), heading] if above else [heading]
 
 
-def _heading(table: Table, target: str, model: str) -> None:
-    if table.row_count:
-        table.add_row()
-    table.add_row(Text(f"{figures.plain(target)} · {figures.plain(model)}", style="bold"))
-
-
-def _add_run(table: Table, run: Run) -> None:
-    name, trouble = Text("  " + figures.scenario(run.cell)), figures.trouble(run)
+def _run(run: Run) -> Iterator[Line]:
+    """The scenario over the whole width: beside its metrics it would be folded over many lines."""
+    yield Heading(Text(figures.scenario(run.cell)), 2)
     for shown in figures.shown(run):
-        style = "" if shown.metric.primary else "dim"
         cells = (figures.plain(shown.metric.title), shown.median, shown.interval, shown.rounds)
-        table.add_row(name, *(Text(cell, style=style) for cell in cells))
-        name = Text()
-    if trouble:
-        table.add_row(name, Text(trouble, style="yellow"))
+        yield Row(tuple(Text(cell, style=_style(primary=shown.metric.primary)) for cell in cells), 4)
+    if trouble := figures.trouble(run):
+        yield Heading(Text(trouble, style="yellow"), 4)
 
 
-def _add_differences(table: Table, differences: Iterable[Difference]) -> None:
+def _differences(differences: Iterable[Difference]) -> Iterator[Line]:
     for _, of_cell in groupby(differences, key=lambda found: found.cell.key):
-        name = ""
-        for found in of_cell:
-            shown = "" if name == found.cell.key else "  " + figures.scenario(found.cell)
-            name = found.cell.key
-            table.add_row(Text(shown), *_difference(found))
+        for place, found in enumerate(of_cell):
+            if not place:
+                yield Heading(Text(figures.scenario(found.cell)), 2)
+            yield Row(_difference(found), 4)
 
 
-def _difference(found: Difference) -> list[Text]:
-    unit, style = found.metric.unit, "" if found.metric.primary else "dim"
+def _difference(found: Difference) -> tuple[Text, ...]:
     cells = (
         figures.plain(found.metric.title),
-        figures.figure(found.before.median, unit),
-        figures.figure(found.after.median, unit),
+        figures.both(found.before.median, found.after.median, found.metric.unit),
         figures.change(found),
         figures.floor(found),
         figures.chance(found.p),
     )
-    return [*(Text(cell, style=style) for cell in cells), Text(found.verdict, style=STYLES[found.verdict])]
+    style = _style(primary=found.metric.primary)
+    return (*(Text(cell, style=style) for cell in cells), Text(found.verdict, style=STYLES[found.verdict]))
+
+
+def _style(*, primary: bool) -> str:
+    return "" if primary else "dim"
 
 
 def _sides(comparison: Comparison) -> list[Text]:

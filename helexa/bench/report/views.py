@@ -56,6 +56,7 @@ class CellView:
     runs: int
     rounds: str
     trouble: str
+    failed: bool
     rows: tuple[Row, ...]
     drawings: tuple[Drawing, ...]
 
@@ -91,8 +92,8 @@ class ModelView:
 
     @property
     def troubled(self) -> int:
-        """How many cells could not be measured of late, or not wholly."""
-        return sum(bool(cell.trouble) for cell in self.cells)
+        """How many cells failed of late, or samples of them: what a model cannot do, or had no time for, did not."""
+        return sum(cell.failed for cell in self.cells)
 
 
 @frozen
@@ -208,6 +209,7 @@ def _cell(runs: Sequence[Run], found: Sequence[Step]) -> CellView:
         runs=len(good),
         rounds=max((row.rounds for row in figures.shown(newest)), key=int, default="0"),
         trouble=f"{figures.moment(last.started_at)} {trouble}" if (trouble := figures.trouble(last)) else "",
+        failed=last.outcome == "failed" or (last.outcome == "ok" and last.failures > 0),
         rows=tuple(rows),
         drawings=tuple(drawings),
     )

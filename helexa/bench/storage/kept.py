@@ -87,6 +87,11 @@ class Summary:
     failures: int
     figures: tuple[MetricSummary, ...] = ()
 
+    @property
+    def broken_off(self) -> bool:
+        """As a run's."""
+        return self.outcome == "ok" and self.reason != ""
+
     def figure(self, metric: str) -> MetricSummary | None:
         """That of a metric's name, if the run has values of it."""
         return next((each for each in self.figures if each.metric.name == metric), None)

@@ -18,7 +18,8 @@ _VALUES_AT_ONCE: Final = 500
 """Values beside a statement; there are builds of SQLite that take 999."""
 _MOST_SEEN: Final = 200
 """Batches and labels that ``dimensions`` lists."""
-_OK: Final = ("ok",)
+_WHOLE: Final = (rows.runs.c.outcome == "ok", rows.runs.c.reason == "")
+"""What was broken off has a reason though it is ``ok``: see `helexa.bench.records.Run.broken_off`."""
 
 
 def page(which: Filter, limit: int | None, before: str | None) -> _Selected:
@@ -30,6 +31,14 @@ def page(which: Filter, limit: int | None, before: str | None) -> _Selected:
 def newest(which: Filter) -> _Selected:
     """Ids of the newest run of each cell."""
     return sa.select(sa.func.max(rows.runs.c.id).label("id")).where(*_finished(which)).group_by(rows.runs.c.cell)
+
+
+def of_newest_batches(which: Filter) -> _Selected:
+    """Ids of each cell's runs of the batch that its newest run is of."""
+    run = rows.runs.c
+    last = sa.select(run.cell, run.batch).where(run.id.in_(newest(which))).subquery()
+    ours = sa.and_(last.c.cell == run.cell, last.c.batch == run.batch)
+    return sa.select(run.id).select_from(rows.runs.join(last, ours)).where(*_finished(which))
 
 
 def of_newest_builds(which: Filter, builds: int, most: int) -> _Selected:
@@ -45,14 +54,14 @@ def of_newest_builds(which: Filter, builds: int, most: int) -> _Selected:
 
 
 def count(cell: Cell, build_id: str) -> "sa.Select[int]":
-    """How many runs of both are ``ok``."""
+    """How many runs of both are ``ok`` and whole."""
     key = rows.digest(cell_kept(cell).key)
     run = rows.runs.c
-    return sa.select(sa.func.count()).where(run.cell == key, run.build == text(build_id), run.outcome == "ok")
+    return sa.select(sa.func.count()).where(run.cell == key, run.build == text(build_id), *_WHOLE)
 
 
 def _finished(which: Filter) -> list[sa.ColumnElement[bool]]:
-    return [*_conditions(which), *([] if which.outcomes else [rows.runs.c.outcome.in_(_OK)])]
+    return [*_conditions(which), *([] if which.outcomes else _WHOLE)]
 
 
 def _conditions(which: Filter) -> list[sa.ColumnElement[bool]]:

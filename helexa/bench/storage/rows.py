@@ -115,13 +115,9 @@ def _said(value: Any) -> str:
 
 
 def _cell_row(cell: Cell) -> dict[str, Any]:
-    return {
-        "id": digest(cell.key),
-        "target": cell.target,
-        "model": cell.model,
-        "scenario": cell.scenario,
-        "said": cell.key,
-    }
+    """Parameters in the scenario's order, which reports show, and ``Cell.key`` has not."""
+    names = {"target": cell.target, "model": cell.model, "scenario": cell.scenario}
+    return {"id": digest(cell.key), **names, "said": _said([*names.values(), dict(cell.parameters)])}
 
 
 def _run_row(run: Run, cell: str, metrics: str) -> dict[str, Any]:
@@ -145,7 +141,7 @@ class Shared:
 
 
 def cell_of(said: str) -> Cell:
-    """What ``Cell.key`` says."""
+    """A cell as ``rows`` has it."""
     return _read("cell", said, lambda found: Cell(found[0], found[1], found[2], dict(found[3])))
 
 

@@ -131,7 +131,7 @@ class Store:
             return queries.summaries(connection, queries.page(which, limit, before), metrics)
 
     def newest(self, which: Filter = ALL) -> list[Summary]:
-        """Read the newest run of each cell, without samples; runs that are not ``ok`` only if ``which`` names them."""
+        """Read the newest whole run of each cell, without samples; others only if ``which`` names their outcomes."""
         with self._reading() as connection:
             return queries.summaries(connection, queries.newest(which), None)
 
@@ -139,7 +139,7 @@ class Store:
         """Read what the newest builds did, cell by cell: enough to compare each with the one before it.
 
         Args:
-            which: those that are meant; runs that are not ``ok`` only if it names them.
+            which: those that are meant; runs that are not whole only if it names their outcomes.
             builds: so many of each cell. That one is newer whose newest run is.
             runs: so many of each cell and build, the newest.
 
@@ -150,7 +150,7 @@ class Store:
             return queries.runs(connection, queries.of_newest_builds(which, builds, runs))
 
     def count(self, cell: Cell, build_id: str) -> int:
-        """Count the runs of a cell and a build that are ``ok``."""
+        """Count the runs of a cell and a build that are ``ok``, without those that were broken off."""
         with self._reading() as connection:
             return connection.execute(queries.count(cell, build_id)).scalar_one()
 
@@ -164,18 +164,17 @@ class Store:
 
         Args:
             ref: ``last`` or ``previous``, which are batches; the id of a run or of a batch; a label; a build's id; a
-                target's name, for what its newest build did on each model. Of a batch's or a build's id the beginning
-                is enough if no other begins so. Where it may be several of these, ``label:…``, ``target:…`` and so on
-                say which.
+                target's name, for the newest batch of each of its cells that has whole runs of it. Of a batch's or a
+                build's id the beginning is enough if no other begins so. Where it may be several of these,
+                ``label:…``, ``target:…`` and so on say which.
 
         Raises:
             RefError: it is none of these, or several.
         """
         with self._reading() as connection:
             found = references.resolve(connection, ref)
-            if found.targets:
-                return queries.runs(connection, queries.of_newest_builds(found, 1, _MOST_FOUND))
-            return queries.runs(connection, queries.page(found, _MOST_FOUND, None))
+            of_now = queries.of_newest_batches(found).limit(_MOST_FOUND)
+            return queries.runs(connection, of_now if found.targets else queries.page(found, _MOST_FOUND, None))
 
     def prune(self, older_than: float) -> int:
         """Forget runs that began before a Unix time, and what only they referred to; how many.

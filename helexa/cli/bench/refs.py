@@ -25,16 +25,7 @@ def runs_of(ref: str, store: "Store") -> "list[Run]":
 
     if is_file(ref):
         return read(Path(ref))
-    found = store.find(ref)
-    return newest_of_each(found) if all(run.cell.target == ref for run in found) else found
-
-
-def newest_of_each(runs: "Sequence[Run]") -> "list[Run]":
-    """Of each cell the runs of its newest batch: a target is meant as it is now, not with all of its history. Pure."""
-    newest: dict[str, str] = {}
-    for run in runs:
-        newest[run.cell.key] = max(newest.get(run.cell.key, ""), run.batch)  # later batches sort behind earlier ones
-    return [run for run in runs if run.batch == newest[run.cell.key]]
+    return store.find(ref)
 
 
 def is_file(ref: str) -> bool:
@@ -43,13 +34,17 @@ def is_file(ref: str) -> bool:
 
 
 def earlier(store: "Store", runs: "Sequence[Run]") -> "list[Run]":
-    """The runs of the newest batch of another build that measured any of the same; without one, of the newest batch."""
+    """The runs of the newest batch of another build that measured any of the same; without one, of the newest batch.
+
+    What was broken off does not count: of its few rounds the next comparison would make too much.
+    """
     from helexa.bench.storage.store import Filter
 
     cells = tuple(run.cell for run in runs)
     found = store.summaries(Filter(cells=cells, outcomes=("ok",)), limit=_LOOKED_AT)
     batch = chosen_batch(found, runs)
-    return [] if batch is None else store.runs(Filter(batches=(batch,), cells=cells), limit=len(cells))
+    there = [] if batch is None else store.runs(Filter(batches=(batch,), cells=cells), limit=len(cells))
+    return [run for run in there if not run.broken_off]
 
 
 def chosen_batch(found: "Iterable[Summary]", runs: "Sequence[Run]") -> str | None:
@@ -61,7 +56,7 @@ def chosen_batch(found: "Iterable[Summary]", runs: "Sequence[Run]") -> str | Non
     """
     builds = {run.cell.key: run.build.id for run in runs}
     own = {run.batch for run in runs}
-    others = [each for each in found if each.batch not in own]
+    others = [each for each in found if each.batch not in own and not each.broken_off]
     other_builds = (each for each in others if each.build.id != builds.get(each.cell.key))
     newest = next(other_builds, None) or next(iter(others), None)
     return None if newest is None else newest.batch
