@@ -92,3 +92,7 @@ bench-routing *arguments:
 # how truly the measuring client tells when chunks came, beside other clients
 bench-client *arguments:
     {{ python }} benchmarks/bench_client.py {{ arguments }}
+
+# how soon the console opens, how fast it draws a key, and what it costs; e.g. `just bench-console --seconds 30`
+bench-console *arguments:
+    {{ python }} benchmarks/console.py {{ arguments }}

@@ -52,7 +52,9 @@ class LogBook:
     def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Keep a line on its way through structlog's processors. Copied, as those after this one change it."""
         kept = dict(event)
-        kept.pop("exc_info", None)  # it would keep alive what the traceback refers to
+        error = _raised(kept.pop("exc_info", None))  # itself it would keep alive what its traceback refers to
+        if error is not None:
+            kept.setdefault("error", f"{type(error).__name__}: {error}".removesuffix(": "))
         self._ring.append((next(self._numbers), self._clock(), kept))
         return event
 
@@ -70,6 +72,13 @@ class LogBook:
 def _line(number: int, at: float, said: Mapping[str, Any]) -> Line:
     fields = {name: _plain(value) for name, value in said.items() if name not in ("event", "level")}
     return Line(number, at, str(said.get("level", "info")), str(said.get("event", "")), fields)
+
+
+def _raised(told: Any) -> BaseException | None:
+    """The error that a line is about, in any of the ways in which ``logging`` may be told of it."""
+    if isinstance(told, tuple):
+        return told[1] if len(told) > 1 and isinstance(told[1], BaseException) else None
+    return told if isinstance(told, BaseException) else sys.exc_info()[1] if told else None
 
 
 def _plain(value: Any) -> Any:

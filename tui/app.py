@@ -24,7 +24,7 @@ from tui.screens.base import ConsoleScreen
 from tui.screens.dialogs import Confirm
 from tui.screens.help import Help
 from tui.screens.registry import SCREENS
-from tui.themes import PLAIN, THEMES
+from tui.themes import ANSI_DARK, ANSI_LIGHT, PLAIN, THEMES
 from tui.widgets.jump import Jump, Target, targets
 from tui.world import World
 
@@ -40,6 +40,9 @@ class Console(App[None]):
         operations: what is done; ``None``: nothing can be, as with a recording.
         where: what the first line says it is.
         recorder: keeps what comes; its file is whoever made it's to close.
+
+    Attributes:
+        leaving: what is asked before the console is left; ``None``: nothing.
     """
 
     TITLE = "helexa"
@@ -56,7 +59,7 @@ class Console(App[None]):
         Binding("space", "pause", "Pause or go on", show=False),
         Binding("plus", "speed(2.0)", "Faster", show=False),
         Binding("minus", "speed(0.5)", "Slower", show=False),
-        Binding("q,ctrl+q", "quit", "Quit"),
+        Binding("q", "quit", "Quit"),
     ]
     ENABLE_COMMAND_PALETTE = True
 
@@ -69,6 +72,7 @@ class Console(App[None]):
         self.world = World()
         self.link = LinkChanged("connecting")
         self.where = where
+        self.leaving: str | None = None
         self._drawn_at = 0.0
         self._draw_due = False
 
@@ -96,6 +100,7 @@ class Console(App[None]):
         """Begin to look."""
         for theme in THEMES:
             self.register_theme(theme)
+        self.ansi_theme_dark, self.ansi_theme_light = ANSI_DARK, ANSI_LIGHT
         self.theme_changed_signal.subscribe(self, self._follow_theme)
         self.theme = THEMES[0].name if terminals.has_colours() and not self.no_color else PLAIN
         self.switch_mode(next(iter(SCREENS)))
@@ -189,9 +194,19 @@ class Console(App[None]):
         """Show what each key does."""
         self.push_screen(Help(self.screen))
 
+    async def action_quit(self) -> None:
+        """Leave; where more than the console ends with it, only after asking, once."""
+        self._leave()
+
     def action_help_quit(self) -> None:
         """Ctrl-C, where no line of text takes it for copying: leave, as every other command does."""
-        self.exit()
+        self._leave()
+
+    def _leave(self) -> None:
+        if self.leaving is None or isinstance(self.screen, Confirm):
+            self.exit()
+        else:
+            self.confirmed(self.leaving, "Leave", self.exit)
 
     def action_jump(self) -> None:
         """Show a letter on everything that can be gone to."""

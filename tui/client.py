@@ -3,6 +3,7 @@
 import os
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
@@ -17,6 +18,7 @@ DEFAULT_URL = "http://127.0.0.1:31313"
 CA = "HELEXA_CA"
 """The environment variable with the PEM file of certificates that vouch for fleets, beside those the system trusts."""
 CONNECT_SECONDS = 5.0
+_LAST_PORT = 65_535
 
 
 _DIRECT: dict[str, None] = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
@@ -44,14 +46,31 @@ def client_options(url: str, key: str | None) -> dict[str, Any]:
     """What an httpx client of a fleet is made with; ``url`` with or without ``/v1``.
 
     Raises:
-        FleetError: the file of ``$HELEXA_CA`` cannot be used.
+        FleetError: the file of ``$HELEXA_CA`` cannot be used, or the URL has a port that there is not.
     """
+    _check_port(url)
     # as bytes: httpx takes only ASCII in a str
     headers = {b"authorization": b"Bearer " + os.fsencode(key)} if key else {}
     timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
     base_url = url.rstrip("/").removesuffix("/v1")
-    trusted = {} if (ca := os.environ.get(CA)) is None else {"verify": _trust(ca)}
-    return {"base_url": base_url, "headers": headers, "timeout": timeout, "mounts": _DIRECT, **trusted}
+    trusted = _usual_trust() if (ca := os.environ.get(CA)) is None else _trust(ca)
+    return {"base_url": base_url, "headers": headers, "timeout": timeout, "mounts": _DIRECT, "verify": trusted}
+
+
+@cache
+def _usual_trust() -> ssl.SSLContext:
+    """What httpx trusts by itself. Once: to read all certificates takes 20 ms or more, and the console has clients."""
+    return httpx.create_ssl_context()
+
+
+def _check_port(url: str) -> None:
+    """Connecting would say so as well, but with an ``OverflowError`` that is no failure of HTTP."""
+    try:
+        port = httpx.URL(url).port
+    except (httpx.InvalidURL, ValueError):
+        return  # which the client says itself
+    if port is not None and port > _LAST_PORT:
+        raise no_url(url, ValueError(f"{port} is no port"))
 
 
 def _trust(ca: str) -> ssl.SSLContext:

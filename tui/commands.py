@@ -10,7 +10,12 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 if TYPE_CHECKING:
     from tui.app import Console
 
-_MOVES = frozenset({"cursor_down", "cursor_up", "scroll_top", "scroll_bottom", "dismiss"})
+_MOVES = ("cursor_", "scroll_", "page_", "select_cursor", "focus_", "copy_text", "dismiss", "show_all")
+
+
+def moves(action: str) -> bool:
+    """Whether an action only moves about, as keys do that everybody knows: no list needs it."""
+    return action.rpartition(".")[2].startswith(_MOVES)
 
 
 class Everything(Provider):
@@ -33,7 +38,7 @@ class Everything(Provider):
         console = cast("Console", self.app)
         seen = set()
         for _, binding, enabled, _ in self.screen.active_bindings.values():
-            if enabled and binding.description and binding.action not in seen and binding.action not in _MOVES:
+            if enabled and binding.description and binding.action not in seen and not moves(binding.action):
                 seen.add(binding.action)
                 yield binding.description, binding.action, f"key: {_key(console, binding)}"
 

@@ -7,6 +7,7 @@ from attrs import frozen
 FeedName: TypeAlias = Literal[
     "fleet",
     "models",
+    "places",
     "actors",
     "requests",
     "keys",
@@ -16,6 +17,10 @@ FeedName: TypeAlias = Literal[
     "bench_summary",
     "bench_regressions",
     "bench_status",
+    "bench_builds",
+    "bench_series",
+    "bench_before",
+    "bench_after",
 ]
 
 
@@ -28,12 +33,14 @@ class Feed:
         path: under the base URL.
         seconds: between two reads.
         bench: whether it is the benchmarks' API that is asked, not the gateway's.
+        queried: whether it is read only with a query, which a screen puts into ``Source.queries``.
     """
 
     name: FeedName
     path: str
     seconds: float
     bench: bool = False
+    queried: bool = False
 
 
 FEEDS: Final[dict[str, Feed]] = {
@@ -41,6 +48,7 @@ FEEDS: Final[dict[str, Feed]] = {
     for feed in (
         Feed("fleet", "/fleet", 1.0),
         Feed("models", "/v1/models", 3.0),
+        Feed("places", "/fleet/models/{model}/places", 3.0),
         Feed("actors", "/fleet/actors", 2.0),
         Feed("requests", "/fleet/requests", 1.0),
         Feed("keys", "/fleet/keys", 5.0),
@@ -48,8 +56,12 @@ FEEDS: Final[dict[str, Feed]] = {
         Feed("usage", "/fleet/usage?by=key", 10.0),
         Feed("logs", "/fleet/logs", 1.0),
         Feed("bench_summary", "/api/summary", 30.0, bench=True),
-        Feed("bench_regressions", "/api/regressions", 30.0, bench=True),
+        Feed("bench_regressions", "/api/regressions?improvements=1", 30.0, bench=True),
         Feed("bench_status", "/api/status", 5.0, bench=True),
+        Feed("bench_builds", "/api/dimensions", 30.0, bench=True),
+        Feed("bench_series", "/api/series", 30.0, bench=True, queried=True),
+        Feed("bench_before", "/api/summary", 30.0, bench=True, queried=True),
+        Feed("bench_after", "/api/summary", 30.0, bench=True, queried=True),
     )
 }
 ALWAYS: Final = frozenset({"fleet"})

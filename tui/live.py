@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, Protocol
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import httpx
 import orjson
@@ -25,12 +25,24 @@ LEAST_SECONDS: Final = 0.2
 """Between two reads of a feed."""
 GATHER_SECONDS: Final = 0.1
 """Events of this long are told together."""
+_REST: Final = 4.0
+"""So many times as long as the last answer took to understand is a feed let be: keys are waited for meanwhile."""
 _AGAIN: Final = (0.5, 1.0, 2.0, 5.0)
 _STALE: Final = 30.0  # the gateway's comments come twice as often
 
 
 class Source(Protocol):
-    """Where what is shown comes from: a fleet, or a recording of one."""
+    """Where what is shown comes from: a fleet, or a recording of one.
+
+    Attributes:
+        logs_of: the node whose log is read; ``None``: the gateway's.
+        places_of: the model that the feed ``places`` is about; ``None``: it is not read.
+        queries: what follows the ``?``, by the name of a feed that is ``queried``; without it, that is not read.
+    """
+
+    logs_of: str | None
+    places_of: str | None
+    queries: dict[str, str]
 
     async def run(self, wanted: Callable[[], frozenset[str]], tell: Tell) -> None:
         """Tell of feeds and events until cancelled.
@@ -68,7 +80,8 @@ class Live:
         self._after: dict[str, int] = {}
         self._link: LinkState = "connecting"
         self.logs_of: str | None = None
-        """The node whose log is read; ``None``: the gateway's."""
+        self.places_of: str | None = None
+        self.queries: dict[str, str] = {}
 
     def poke(self, *feeds: str) -> None:
         """Read these now."""
@@ -89,26 +102,49 @@ class Live:
     async def _keep_reading(self, feed: Feed, wanted: Callable[[], frozenset[str]], tell: Tell) -> None:
         poked = self._pokes[feed.name]
         while True:
-            if feed.name in ALWAYS or feed.name in wanted():
-                await self._read(feed, tell)
-            await asyncio.sleep(LEAST_SECONDS)  # however many events poke it
+            busy = 0.0
+            if feed.name in ALWAYS or (feed.name in wanted() and not self._is_idle(feed)):
+                busy = await self._read(feed, tell)
+            rest = max(LEAST_SECONDS, _REST * busy)  # however many events poke it
+            await asyncio.sleep(rest)
             with suppress(TimeoutError):
-                await asyncio.wait_for(poked.wait(), feed.seconds - LEAST_SECONDS)
+                await asyncio.wait_for(poked.wait(), max(0.0, feed.seconds - rest))
             poked.clear()
 
-    async def _read(self, feed: Feed, tell: Tell) -> None:
+    async def _read(self, feed: Feed, tell: Tell) -> float:
+        """Read a feed and tell of it; the seconds that it took to understand the answer."""
         client = self._bench if feed.bench else self._gateway
+        about, timeout = self._about(feed), httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
         try:
-            response = await client.get(self._path(feed), timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS))
-            data = _content(response)
+            response = await client.get(self._path(feed), timeout=timeout)
         except FAILURES as error:
             self._failed(feed, trouble(str(client.base_url), error), "lost", tell)
+            return 0.0
+        begin = time.monotonic()
+        if about == self._about(feed):  # else it is about what is not asked for any more
+            self._answered(feed, response, tell)
+        return time.monotonic() - begin
+
+    def _answered(self, feed: Feed, response: httpx.Response, tell: Tell) -> None:
+        try:
+            data = _content(response)
         except RefusedError as error:
             self._failed(feed, error, error.state, tell)
         else:
             self._came(feed, data, tell)
 
+    def _is_idle(self, feed: Feed) -> bool:
+        """Whether nobody has said yet what a feed is to be about."""
+        return (feed.name == "places" and self.places_of is None) or (feed.queried and feed.name not in self.queries)
+
+    def _about(self, feed: Feed) -> tuple[str | None, ...]:
+        return self.logs_of, self.places_of, self.queries.get(feed.name)
+
     def _path(self, feed: Feed) -> str:
+        if feed.name == "places":
+            return feed.path.format(model=quote(self.places_of or ""))
+        if feed.queried:
+            return f"{feed.path}?{self.queries[feed.name]}"
         if feed.name != "logs":
             return feed.path
         node = {} if self.logs_of is None else {"node": self.logs_of}

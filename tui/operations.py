@@ -1,10 +1,12 @@
 """What an operator does to a fleet from the console; each a request, and a sentence about how it went."""
 
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
+from tui import chatting
 from tui.client import CONNECT_SECONDS, FAILURES, FleetError, client_options, model_path, no_url, read_object, trouble
 
 
@@ -59,6 +61,10 @@ class Operations:
         """End a request."""
         await self._ask("DELETE", f"/fleet/requests/{number}")
         return f"Request {number} is cancelled."
+
+    def chat(self, wanted: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Ask a model; see `chatting.chunks`."""
+        return chatting.chunks(self._client, self.url, wanted)
 
     async def create_key(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """Make a key; the answer holds it, this once."""

@@ -52,7 +52,7 @@ class Recorder:
         self.path = path
         self._flushed = time.monotonic()
         try:
-            self._raw = path.open("wb", opener=_private)
+            self._raw = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
             self._file = gzip.GzipFile(fileobj=self._raw, mode="wb", compresslevel=3)
             self._write({_HEAD: VERSION, "url": url})
         except OSError as error:
@@ -85,10 +85,6 @@ class Recorder:
             self._flushed = time.monotonic()
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
 def _written(message: Message) -> dict[str, Any]:
     match message:
         case Seen(feed, data, at, None):
@@ -112,7 +108,7 @@ def read(path: Path) -> Iterator[tuple[float, Message]]:
     """
     try:
         with gzip.open(path, "rb") as file:
-            _check_head(path, file.readline())
+            _check_head(path, file)
             for line in file:
                 try:
                     found = orjson.loads(line)
@@ -126,10 +122,10 @@ def read(path: Path) -> Iterator[tuple[float, Message]]:
         raise RecordingError(f"cannot replay {path}: {(error.strerror or str(error)).lower()}.") from error
 
 
-def _check_head(path: Path, line: bytes) -> None:
+def _check_head(path: Path, file: gzip.GzipFile) -> None:
     try:
-        version = orjson.loads(line)[_HEAD]
-    except (ValueError, KeyError, TypeError):
+        version = orjson.loads(file.readline())[_HEAD]
+    except (ValueError, KeyError, TypeError, EOFError, zlib.error):
         raise RecordingError(f"{path} is no recording of a console.") from None
     if version != VERSION:
         raise RecordingError(f"{path} was recorded by another version of helexa ({version}, and this one knows 1).")
@@ -165,6 +161,9 @@ class Replay:
         self.path, self.speed = path, speed
         self.paused = False
         self.now = 0.0
+        self.logs_of: str | None = None  # it tells of those that were looked at
+        self.places_of: str | None = None
+        self.queries: dict[str, str] = {}  # likewise
         self._changed = asyncio.Event()
         next(read(path), None)  # that it is none is said before a screen is drawn
 

@@ -1,6 +1,9 @@
 """Terminals that can do less: ones without colours, and ones without Unicode."""
 
+# ruff: noqa: RUF001 - what looks alike is the point
+
 import os
+import re
 import unicodedata
 from functools import lru_cache
 from typing import Final
@@ -10,33 +13,17 @@ from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
-_FEWEST: Final = 8
+_COLOURLESS: Final = re.compile(r"dumb|unknown|network|lpr|vt(52|1\d\d|220|320|420)\b.*|.+-m(ono)?")
+"""What such terminals call themselves. Not asked of terminfo: Python's curses reads one entry in a process's life."""
 
 
 def has_colours() -> bool:
-    """Whether colours are wanted (https://no-color.org) and the terminal's description says that it shows some."""
+    """Whether colours are wanted (https://no-color.org), and shown by what the terminal says it is."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("COLORTERM") or os.environ.get("TEXTUAL_DRIVER"):
         return True
-    return _colours(os.environ.get("TERM", "")) >= _FEWEST
-
-
-@lru_cache
-def _colours(terminal: str) -> int:
-    """How many a kind of terminal shows; as many as are asked of it where nothing is known."""
-    try:
-        import curses  # not every Python has it
-
-        curses.setupterm(terminal or "unknown", fd=_somewhere())
-    except Exception:  # noqa: BLE001 - curses.error, which cannot be named where there is no curses
-        return 0 if terminal == "dumb" else _FEWEST
-    return curses.tigetnum("colors")
-
-
-def _somewhere() -> int:
-    """A descriptor for curses, which would otherwise ask ``sys.stdout``, that may have none."""
-    return 1
+    return _COLOURLESS.fullmatch(os.environ.get("TERM", "")) is None
 
 
 _ALIKE: Final = str.maketrans(
@@ -60,6 +47,7 @@ _ALIKE: Final = str.maketrans(
         **dict.fromkeys("‘’′", "'"),
         **dict.fromkeys("“”″", '"'),
         "↻": "~",
+        "°": "'",
         "⏎": "<",
         "\N{NO-BREAK SPACE}": " ",
         "\N{NARROW NO-BREAK SPACE}": " ",

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from rich.terminal_theme import TerminalTheme
 from textual.theme import Theme
 
 _OKABE_ITO: Final = {
@@ -29,3 +30,24 @@ THEMES: Final = (
     _theme("helexa-light", "#ffffff", "#f4f6f8", "#e6eaee", dark=False),
     Theme(PLAIN, primary="#ffffff", background="#000000", surface="#000000", panel="#000000", dark=True),
 )
+
+
+def _terminal(background: str, foreground: str, *colours: str) -> TerminalTheme:
+    """Colours by their eight names, then the grey that is called bright black."""
+    grey, plain = _rgb(colours[-1]), [_rgb(each) for each in colours[:-1]]
+    return TerminalTheme(_rgb(background), _rgb(foreground), plain, [grey, *plain[1:]])
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+ANSI_DARK: Final = _terminal(
+    "#101418", "#d8dee4",
+    "#101418", "#E8703A", "#2BB58C", "#E6A93C", "#56B4E9", "#CC79A7", "#8CCBEF", "#d8dee4", "#4A5662",
+)  # fmt: skip
+"""What text means that names its colours: those of Okabe and Ito, lighter or darker so that they can be read."""
+ANSI_LIGHT: Final = _terminal(
+    "#ffffff", "#20262c",
+    "#20262c", "#B84A00", "#007A59", "#8F6200", "#0072B2", "#A0527F", "#0A7FA8", "#20262c", "#AEB7C0",
+)  # fmt: skip

@@ -78,14 +78,22 @@ def no_terminal() -> str | None:
     return "the console needs a terminal; 'helexa status' prints the fleet for pipes and scripts."
 
 
-def show(wanted: Wanted) -> int:
-    """Run a console in this terminal until the operator leaves it."""
+def show(wanted: Wanted, leaving: str | None = None) -> int:
+    """Run a console in this terminal until the operator leaves it.
+
+    Args:
+        wanted: which one.
+        leaving: what is asked before it is left; ``None``: nothing.
+    """
+    if os.environ.get("TERM") == "linux":  # its fonts have letters, and hardly any sign
+        os.environ.setdefault("HELEXA_ASCII", "1")
     from tui.client import FleetError
     from tui.recording import RecordingError
 
     try:
         with ExitStack() as files:
             found = _make(wanted, files)
+            found.leaving = leaving
             found.run()
     except (FleetError, RecordingError) as error:
         return fail(str(error))

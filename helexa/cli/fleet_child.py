@@ -24,6 +24,7 @@ from helexa.cli.output import DONE, FAILED, WRONG, fail, say
 _LOOK_SECONDS: Final = 0.05
 _STOP_SECONDS: Final = 10.0
 """`helexa up` ends by force after 9 s."""
+_LEAVING: Final = "Leaving this console stops the fleet that was started with it."
 _LOGS: Final = Path("~/.local/state/helexa")
 
 
@@ -82,7 +83,7 @@ def _run(topology: Topology, command: list[str]) -> int:
     say(f"starting the fleet; what it says is in {child.log}")
     try:
         if _wait_until_it_serves(child, topology):
-            return _stop(child, show(_wanted(topology)))
+            return _stop(child, show(_wanted(topology), _LEAVING))
         return _told(child)
     except KeyboardInterrupt:
         return _stop(child, FAILED)
@@ -122,7 +123,7 @@ def _wanted(topology: Topology) -> Wanted:
 
 def _key(topology: Topology) -> str | None:
     """The operator's, or one of the file that may do everything."""
-    declared = (key.key_env for key in topology.entitlements.keys if "admin" in key.scopes and key.key_env)
+    declared = (key.key_env for key in topology.entitlements.keys if "fleet:admin" in key.scopes and key.key_env)
     return next(filter(None, map(os.environ.get, ("HELEXA_API_KEY", *declared))), None)
 
 

@@ -11,7 +11,7 @@ from quart_trio import QuartTrio
 from config import Problem, Topology, TopologyError, parse
 from helexa.cortex.events import EventLog, Feed, seen
 from helexa.cortex.ports import Lifecycle, Routes
-from helexa.cortex.routing import listing
+from helexa.cortex.routing import listing, planning
 from helexa.cortex.routing.fleet import Fleet
 from helexa.web.quart_errors import json_response
 from helexa.wire import errors, sse
@@ -36,6 +36,7 @@ def add_routes(app: QuartTrio, routes: Routes, lifecycle: Lifecycle, events: Eve
     _model_routes(app, lifecycle)
     _event_route(app, routes, events)
     _plan_route(app, routes, plan)
+    _places_route(app, routes)
 
 
 def _model_routes(app: QuartTrio, lifecycle: Lifecycle) -> None:
@@ -121,6 +122,15 @@ def _plan_route(app: QuartTrio, routes: Routes, plan: Planner) -> None:
         except TopologyError as error:
             return _invalid_topology(error)
         return _json(plan(routes.fleet(), wanted))
+
+
+def _places_route(app: QuartTrio, routes: Routes) -> None:
+    @app.get("/fleet/models/<path:model>/places")
+    async def places(model: str) -> Response:
+        found = planning.places(routes.fleet(), model)
+        if found is None:
+            raise errors.model_not_found(model)
+        return _json(found)
 
 
 def _read(body: bytes, name: str) -> Topology:

@@ -219,6 +219,18 @@ async def test_a_topology_of_unreasonable_size_is_refused_unread(side: Side) -> 
     assert (status, answer["error"]["code"]) == (413, "request_too_large")
 
 
+async def test_the_places_of_a_model_say_why_not(side: Side) -> None:
+    call = await Call(scope_of("GET", "/fleet/models/m/x/places")).run(side.app)
+    (site,) = orjson.loads(call.answer)["sites"]
+    assert (call.status, site["node"], site["verdict"]) == (200, "a", "never")
+    assert site["reason"] == "it is down: it was not seen yet"
+
+
+async def test_a_model_that_is_not_there_has_no_places(side: Side) -> None:
+    call = await Call(scope_of("GET", "/fleet/models/no/thing/places")).run(side.app)
+    assert (call.status, call.error["code"]) == (404, "model_not_found")
+
+
 def follow(last: str | None = None, method: str = "GET") -> Call:
     headers = [] if last is None else [(b"last-event-id", last.encode())]
     return Call(scope_of(method, "/fleet/events", headers))

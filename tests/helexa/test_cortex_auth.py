@@ -85,6 +85,7 @@ DECISIONS: dict[str, set[str] | None] = {
     "GET /fleet/logs": READERS,
     "PUT /fleet/aliases/<path:alias>": ADMIN,
     "DELETE /fleet/aliases/<path:alias>": ADMIN,
+    "GET /fleet/models/<path:model>/places": READERS,
     "POST /fleet/models/<path:model>/load": ADMIN,
     "POST /fleet/models/<path:model>/unload": ADMIN,
     "POST /fleet/models/<path:model>/pin": ADMIN,

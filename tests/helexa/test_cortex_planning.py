@@ -8,7 +8,7 @@ from attrs import evolve
 
 from config import Topology, parse
 from helexa.cortex.routing.fleet import Failure, Fleet, Holder, Node, Sighting
-from helexa.cortex.routing.planning import plan
+from helexa.cortex.routing.planning import places, plan
 from helexa.wire.fleet import DeviceHealth, DeviceInfo, Discovery, Estimate, Version
 
 VERSION = Version("0.1.0", None, None, None, "3.11", "2.13", "5.0", None, 0.0)
@@ -150,3 +150,19 @@ def test_no_hash_of_a_key_is_told(fleet: Fleet) -> None:
     added = changes(fleet, text(keys.format("a" * 64)))
     assert "aaaa" not in str(added)
     assert added[0]["after"] == {"name": "ci"} or added[1]["after"] == {"name": "ci"}
+
+
+def test_the_places_of_a_model_are_those_that_a_plan_of_the_same_topology_has(fleet: Fleet) -> None:
+    assert places(fleet, "m/big") == plan(fleet, NOW)["models"][0]
+    assert places(fleet, "m/none") is None
+
+
+def test_an_alias_has_the_places_of_its_model(fleet: Fleet) -> None:
+    found = places(evolve(fleet, aliases={"big": "m/big"}), "big")
+    assert found is not None
+    assert found["id"] == "m/big"
+
+
+def test_of_a_model_that_a_node_brought_along_no_place_is_known(fleet: Fleet) -> None:
+    loaded = evolve(fleet, placed={"m/odd": ("desk",)}, holders={"m/odd": (Holder("desk", "http://desk:1", 8),)})
+    assert places(loaded, "m/odd") == {"id": "m/odd", "loaded_on": ["desk"], "fits": False, "sites": []}

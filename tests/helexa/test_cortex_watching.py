@@ -1,6 +1,7 @@
 """What an operator watches: the requests that are served, ended by hand where they must be, and the logs."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -209,7 +210,26 @@ def test_a_log_keeps_no_traceback_alive(book: logs.LogBook) -> None:
     except ValueError as error:
         structlog.get_logger().error("fault", exc_info=error)
     (line,) = book.since(0, 10)
-    assert (line.event, dict(line.fields)) == ("fault", {})
+    assert (line.event, dict(line.fields)) == ("fault", {"error": "ValueError: x"})
+
+
+def test_a_line_says_what_was_raised_however_it_is_told_of_it(book: logs.LogBook) -> None:
+    log, error = structlog.get_logger(), KeyError()
+    for told in (error, (KeyError, error, None), (None, None, None), True, None):
+        log.error("told", exc_info=told)
+    log.error("in words already", error="gone", exc_info=error)
+    with suppress(KeyError):
+        _raise_and_tell(log)
+    found = [dict(line.fields) for line in book.since(0, 10)]
+    assert found[-4:] == [{}, {}, {"error": "gone"}, {"error": "KeyError: 'x'"}]
+
+
+def _raise_and_tell(log: Any) -> None:
+    try:
+        {}["x"]
+    except KeyError:
+        log.exception("fault")
+        raise
 
 
 async def test_a_nodes_log_is_asked_of_the_node(side: Side) -> None:

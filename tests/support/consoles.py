@@ -29,6 +29,9 @@ class Script:
     poked: list[str] = field(factory=list)
     wanted: Callable[[], frozenset[str]] = frozenset
     tell: Tell | None = None
+    logs_of: str | None = None
+    places_of: str | None = None
+    queries: dict[str, str] = field(factory=dict)
 
     async def run(self, wanted: Callable[[], frozenset[str]], tell: Tell) -> None:
         self.wanted, self.tell = wanted, tell

@@ -84,8 +84,7 @@ class ConsoleScreen(Screen[None]):
 
     def action_show_all(self) -> None:
         """Filter nothing any more."""
-        bar = self.query_one(FilterBar)
-        bar.value, bar.display = "", False
+        self.query_one(FilterBar).close()
 
     def on_filtered(self, message: Filtered) -> None:
         """Filter every table."""

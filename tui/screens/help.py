@@ -12,6 +12,7 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
+from tui.commands import moves
 from tui.glyphs import SIGNS, sign
 
 if TYPE_CHECKING:
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 
 _SCREENS: Final = "switch_mode("
 _ALSO: Final = (
-    ("Tab", "the next part of the screen"),
-    ("Ctrl-C", "Quit; in a line of text: copy"),
+    ("tab", "Go to the next part of the screen"),
+    ("arrows", "Move; so do j, k, g, G and the keys for pages"),
+    ("esc", "Show everything again; close what is in front"),
+    ("^c", "Quit; in a line of text: copy"),
 )
 
 
@@ -74,7 +77,7 @@ def groups(console: "Console", screen: Screen[object]) -> tuple[Keys, Keys, Keys
     for active in _told(screen):
         place = own if isinstance(active.node, Screen) else everywhere if isinstance(active.node, App) else focused
         line = (console.get_key_display(active.binding), active.binding.description)
-        if line not in place:
+        if line[1] not in {meaning for _, meaning in place}:
             place.append(line)
     numbers = ", ".join(f"{key} {title}" for key, title in console.tabs)
     return own, focused, [(f"1-{len(console.tabs)}", numbers), *everywhere, *_ALSO]
@@ -83,7 +86,9 @@ def groups(console: "Console", screen: Screen[object]) -> tuple[Keys, Keys, Keys
 def _told(screen: Screen[object]) -> Iterator[ActiveBinding]:
     """The bindings that can be used now; the numbers of screens are told in one line."""
     for active in screen.active_bindings.values():
-        if active.enabled and active.binding.description and not active.binding.action.startswith(_SCREENS):
+        binding = active.binding
+        known = moves(binding.action) or binding.action.startswith(_SCREENS)
+        if active.enabled and binding.description and not known:
             yield active
 
 

@@ -16,12 +16,21 @@ class FilterBar(Input):
 
     def __init__(self) -> None:
         super().__init__(placeholder="filter: words that have to be there", compact=True)
-        self.display = False
+        self._show(shown=False)
 
     def open(self) -> None:
         """Take the keys."""
-        self.display = True
-        self.focus()
+        self._show(shown=True)
+        self.screen.set_focus(self)  # focus() would do it later, and the first letters would go elsewhere
+
+    def close(self) -> None:
+        """Filter nothing any more."""
+        self.value = ""
+        self._show(shown=False)
+
+    def _show(self, *, shown: bool) -> None:
+        self.display = shown
+        self.can_focus = shown  # or a screen of nothing else would give it the keys, seen or not
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:
@@ -31,11 +40,10 @@ class FilterBar(Input):
     @on(Input.Submitted)
     def _done(self, event: Input.Submitted) -> None:
         event.stop()
-        self.display = bool(self.value)
+        self._show(shown=bool(self.value))
         self.screen.focus_next()
 
     def action_dismiss(self) -> None:
         """Show everything again."""
-        self.value = ""
-        self.display = False
+        self.close()
         self.screen.focus_next()

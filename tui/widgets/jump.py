@@ -1,6 +1,7 @@
 """Jump mode: a letter on everything that can be gone to, and the next key goes there."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
 from typing import ClassVar, Final
 
@@ -13,6 +14,7 @@ from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 from textual.widgets import Label
 
+from tui.widgets.foldedlist import FoldedList
 from tui.widgets.table import LiveTable
 
 LETTERS: Final = "asdfghjklqwertyuiopzxcvbnm"
@@ -48,10 +50,14 @@ def targets(screen: Screen[object]) -> list[Target]:
 
 def _of(screen: Screen[object], widget: Widget) -> Iterator[Target]:
     shown = widget.region.intersection(screen.region)
+    if not shown.area:
+        return
     if isinstance(widget, LiveTable) and widget.row_count:
         yield from _rows(screen, widget)
-    elif shown.area:
-        yield Target(shown.x, shown.y, lambda: screen.set_focus(widget))
+    elif isinstance(widget, FoldedList) and widget.keys:
+        yield from _lines(screen, widget)
+    else:
+        yield Target(shown.x, shown.y, partial(screen.set_focus, widget))
 
 
 def _rows(screen: Screen[object], table: LiveTable) -> Iterator[Target]:
@@ -59,7 +65,19 @@ def _rows(screen: Screen[object], table: LiveTable) -> Iterator[Target]:
     first, head = round(table.scroll_y), table.header_height
     last = min(table.row_count, first + max(0, area.height - head))
     for row in range(first, last):
-        yield Target(area.x, area.y + head + row - first, lambda row=row: _go(screen, table, row))
+        yield Target(area.x, area.y + head + row - first, partial(_go, screen, table, row))
+
+
+def _lines(screen: Screen[object], lines: FoldedList) -> Iterator[Target]:
+    area = lines.scrollable_content_region
+    first = lines.scroll_offset.y
+    for y, key in enumerate(lines.keys[first : first + area.height - 1], area.y + 1):  # below the title
+        yield Target(area.x, y, partial(_go_to, screen, lines, key))
+
+
+def _go_to(screen: Screen[object], lines: FoldedList, key: str) -> None:
+    screen.set_focus(lines)
+    lines.go_to(key)
 
 
 def _go(screen: Screen[object], table: LiveTable, row: int) -> None:

@@ -26,8 +26,8 @@ class LinkBar(Static):
         title: of the one in front.
     """
 
-    state: reactive[LinkState] = reactive("connecting")
-    reason: reactive[str] = reactive("")
+    state: reactive[LinkState] = reactive("connecting", layout=True)
+    reason: reactive[str] = reactive("", layout=True)
     title: reactive[str] = reactive("")
     tabs: reactive[tuple[tuple[str, str], ...]] = reactive(())
     where: reactive[str] = reactive("")
@@ -51,5 +51,5 @@ class LinkBar(Static):
 
     def _link(self) -> Text:
         said, style = _SAID[self.state]
-        note = f"  {self.note}" if self.note else ""
-        return Text.assemble(" ", (said, style), f"  {self.where}{note}")
+        note = f"  {self.note}" if self.note else ""  # before the place: where there is no room for both, it counts
+        return Text.assemble(" ", (said, style), f"{note}  {self.where}")

@@ -72,6 +72,9 @@ class LiveTable(DataTable[Cell]):
 
     def on_mount(self) -> None:
         """Make the columns."""
+        self._make_columns()
+
+    def _make_columns(self) -> None:
         for column in self._plan:
             self.add_column(
                 Text(column.title, justify="right" if column.right else "left"), key=column.key, width=column.width
@@ -89,14 +92,16 @@ class LiveTable(DataTable[Cell]):
         self._wanted = tuple(text.lower().split())
         self.show_rows(self._all)
 
-    def show_rows(self, rows: Iterable[Row]) -> None:
-        """Show these, in their order."""
+    def show_rows(self, rows: Iterable[Row], columns: Sequence[Column] | None = None) -> None:
+        """Show these, in their order; from now on in other columns, where some are given."""
+        anew = columns is not None and tuple(columns) != self._plan
+        self._plan = self._plan if columns is None else tuple(columns)
         self._all = tuple(rows)
         shown = {row.key: self._cells(row) for row in self._all if row.matches(self._wanted)}
-        if list(shown) == list(self._drawn):
+        if list(shown) == list(self._drawn) and not anew:
             self._update(shown)
         else:
-            self._rebuild(shown)
+            self._rebuild(shown, anew=anew)
         self._drawn = shown
 
     def _cells(self, row: Row) -> tuple[Cell, ...]:
@@ -108,12 +113,14 @@ class LiveTable(DataTable[Cell]):
                 if cell != before:
                     self.update_cell(key, column.key, cell, update_width=column.width is None)
 
-    def _rebuild(self, shown: Mapping[str, tuple[Cell, ...]]) -> None:
-        """Rows have come, gone or changed places."""
+    def _rebuild(self, shown: Mapping[str, tuple[Cell, ...]], *, anew: bool) -> None:
+        """Rows have come, gone or changed places; or they have new columns."""
         current, at, top = self.current, self.cursor_row, round(self.scroll_y)
         height = max(1, self.scrollable_content_region.height - self.header_height)
         with self.app.batch_update():
-            self.clear()
+            self.clear(columns=anew)
+            if anew:
+                self._make_columns()
             for key, cells in shown.items():
                 self.add_row(*cells, key=key)
             row = self._place(current, at)
@@ -143,6 +150,5 @@ def scrolled(top: int, height: int, before: int, now: int) -> int:
 
 
 def _cell(value: Cell, column: Column) -> Cell:
-    if not column.right:
-        return value
-    return Text(value, justify="right") if isinstance(value, str) else Text.assemble(value, justify="right")
+    text = Text(value) if isinstance(value, str) else value  # the table takes the brackets of a str for markup
+    return Text.assemble(text, justify="right") if column.right else text

@@ -96,6 +96,7 @@ def _fleet() -> Schema:
         "/fleet/logs": {"get": _logs()},
         "/fleet/aliases/{alias}": {"put": _alias(), "delete": _unalias()},
         **keys.paths(),
+        "/fleet/models/{model}/places": {"get": _places()},
         "/fleet/models/{model}/load": {
             "post": _move("loadModel", "Load a model and wait until it serves", "Place", "Loaded")
         },
@@ -185,6 +186,12 @@ def _plan() -> Schema:
         errors=("400", "401", "403", "413"),
         parameters=[name],
     )
+
+
+def _places() -> Schema:
+    summary = "Every place that a model could have as the fleet is now, and why not the others"
+    errors = (*_READ, "404")
+    return operation("listPlaces", summary, ref("PlannedModel"), tag="Fleet", errors=errors, parameters=[_MODEL])
 
 
 def _health() -> Schema:

@@ -1,6 +1,9 @@
-"""What a topology would change, and where each of its models would fit: the answer of ``/fleet/plan``. Pure."""
+"""What a topology would change, and where each of its models would fit: the answer of ``/fleet/plan``. Pure.
 
-from collections.abc import Mapping
+And where one model of the fleet that runs could be loaded now: the answer of ``/fleet/models/{model}/places``.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import evolve
@@ -26,6 +29,23 @@ def plan(fleet: Fleet, wanted: Topology) -> dict[str, Any]:
         "changes": [_change(change) for change in diff(fleet.topology, wanted).entries],
         "models": [_model(then, model) for model in wanted.models],
     }
+
+
+def places(fleet: Fleet, name: str) -> dict[str, Any] | None:
+    """Every place that a model could have as the fleet is now, the best first, and why not the others.
+
+    Args:
+        fleet: as it is now.
+        name: a model's, or an alias.
+
+    Returns:
+        Plain JSON, as ``plan`` has it of each model; no place for one that nodes brought along and no catalogue has:
+        nothing is known of what it needs. ``None``: there is no such model.
+    """
+    known = fleet.resolve(name)
+    if (model := fleet.catalogue.get(known)) is not None:
+        return _model(fleet, model)
+    return _found(fleet, known, ()) if known in fleet.placed else None
 
 
 def _under(fleet: Fleet, wanted: Topology) -> Fleet:
@@ -56,10 +76,13 @@ def _shown(change: Change, value: Any) -> Any:
 
 
 def _model(fleet: Fleet, model: Model) -> dict[str, Any]:
-    sites = survey(fleet, model, fleet.clock())
+    return _found(fleet, model.id, survey(fleet, model, fleet.clock()))
+
+
+def _found(fleet: Fleet, model: str, sites: Sequence[Site]) -> dict[str, Any]:
     return {
-        "id": model.id,
-        "loaded_on": [holder.node for holder in fleet.holders.get(model.id, ())],
+        "id": model,
+        "loaded_on": [holder.node for holder in fleet.holders.get(model, ())],
         "fits": any(site.verdict == "fits" for site in sites),
         "sites": [_site(site) for site in sites],
     }

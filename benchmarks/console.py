@@ -1,0 +1,218 @@
+"""What the console costs: how soon it opens, how fast a key is drawn while much happens, processor, memory of a replay.
+
+Everything runs without a terminal, so what a terminal itself takes to draw is not in these figures. The fleet of the
+event rates is scripted: 20 nodes of 2 devices and 10 models, read once a second as the console does.
+
+    .venv/bin/python benchmarks/console.py [--seconds 10] [--json FILE]
+"""
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+from textual.pilot import Pilot
+
+from tui.app import Console, replay
+from tui.live import Tell
+from tui.messages import Happened, LinkChanged, Seen
+from tui.recording import Recorder
+from tui.shapes import Event
+
+NODES, DEVICES, MODELS = 20, 2, 10
+SIZE = (160, 48)
+PRESS_EVERY = 0.05
+
+
+def fleet(second: float) -> dict[str, Any]:
+    """What such a fleet tells; figures move with time."""
+    return {"nodes": [_node(number, second) for number in range(NODES)]}
+
+
+def _node(number: int, second: float) -> dict[str, Any]:
+    used = int(second * 97 + number * 31) % 40_000
+    health = {
+        "memory_total_mb": 48_000,
+        "memory_used_mb": used,
+        "utilization": used % 100,
+        "temperature": 50,
+        "power": 90,
+    }
+    steps = {"count": 1, "seconds": 1.0, "new_tokens": int(second * 100)}
+    held = {"status": "loaded", "device": "cuda:0", "memory_mb": 900, "running": used % 8, "steps": steps}
+    devices = [{"name": f"cuda:{index}", **health} for index in range(DEVICES)]
+    models = [{"id": f"org/model-{number}-{index}", **held} for index in range(MODELS)]
+    return {"name": f"node-{number:02}", "up": True, "devices": devices, "models": models}
+
+
+class Busy:
+    """A source of so many events a second."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+
+    def poke(self, *feeds: str) -> None:
+        """Nothing is asked of anybody."""
+
+    async def run(self, wanted: Callable[[], frozenset[str]], tell: Tell) -> None:
+        """Tell for ever: the events of each tenth of a second together, the fleet once a second."""
+        del wanted
+        tell(LinkChanged("connected"))
+        begin, told, read = time.monotonic(), 0, -1
+        while True:
+            second = time.monotonic() - begin
+            due = int(second * self._rate)
+            if due > told:
+                tell(Happened([Event(each, second, "request.ended", {"node": "node-01"}) for each in range(told, due)]))
+                told = due
+            if int(second) > read:
+                read = int(second)
+                tell(Seen("fleet", fleet(second), time.time()))
+            await asyncio.sleep(0.1)
+
+
+def opening() -> dict[str, float]:
+    """Seconds from a new process to the first picture, the median of three."""
+    code = (
+        "import asyncio, sys; sys.path.insert(0, '.')\n"
+        "from tui.app import live\n"
+        "nobody = 'http://127.0.0.1:9'\n"
+        "async def main():\n"
+        "    async with live(nobody, None, nobody, readonly=False).run_test(size=(80, 24)) as pilot:\n"
+        "        await pilot.pause()\n"
+        "asyncio.run(main())\n"
+    )
+    return {"open_s": statistics.median(_seconds(code) for _ in range(3)), "python_s": _seconds("pass")}
+
+
+def _seconds(code: str) -> float:
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return time.perf_counter() - begin
+
+
+async def _with(app: Console, steps: Callable[[Pilot[None]], Awaitable[None]]) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.pause()
+        await steps(pilot)
+
+
+async def keys(rate: float, seconds: float) -> dict[str, float]:
+    """Milliseconds from a key to the picture that shows it, and of the processor: the cursor is moved, and moved back.
+
+    Textual draws 60 times a second, so half of 17 ms is waited for even if nothing has to be computed.
+    """
+    took: list[float] = []
+    used: list[float] = []
+    app = Console(Busy(rate), None, "bench")
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await asyncio.sleep(1.5)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            begin, before = time.perf_counter(), time.process_time()
+            await _press(app, "down" if len(took) % 2 else "up")
+            took.append(1000 * (time.perf_counter() - begin))
+            used.append(1000 * (time.process_time() - before))
+            await asyncio.sleep(PRESS_EVERY)
+        del pilot
+
+    await _with(app, steps)
+    ordered = sorted(took)
+    p50, p95 = ordered[len(took) // 2], ordered[int(len(took) * 0.95)]
+    return {"key_p50_ms": p50, "key_p95_ms": p95, "key_cpu_p95_ms": sorted(used)[int(len(used) * 0.95)]}
+
+
+async def _press(app: Console, key: str) -> None:
+    """As a driver hands it on; done once the screen has been drawn after it."""
+    from textual import events
+
+    drawn = asyncio.Event()
+    app.post_message(events.Key(key, None))
+    app.call_later(lambda: app.screen.call_after_refresh(drawn.set))
+    await drawn.wait()
+
+
+async def processor(rate: float, seconds: float) -> dict[str, float]:
+    """Share of a core while so much happens and nobody types."""
+    shares: list[float] = []
+
+    async def steps(pilot: Pilot[None]) -> None:
+        del pilot
+        await asyncio.sleep(2)
+        begin, used = time.monotonic(), time.process_time()
+        await asyncio.sleep(seconds)
+        shares.append((time.process_time() - used) / (time.monotonic() - begin))
+
+    await _with(Console(Busy(rate), None, "bench"), steps)
+    return {"core_percent": 100 * shares[0]}
+
+
+def record(path: Path, minutes: int) -> None:
+    """A recording of that long: the fleet and its events each second, requests and log lines as well."""
+    with Recorder(path, "http://bench") as recorder:
+        for second in range(60 * minutes):
+            at = 1_790_000_000.0 + second
+            lines = [
+                {"id": second * 5 + each, "time": at, "event": "request", "fields": {"n": each}} for each in range(5)
+            ]
+            recorder.tell(Seen("fleet", fleet(second), at))
+            recorder.tell(Seen("logs", {"lines": lines, "last": second * 5, "node": ""}, at))
+            recorder.tell(Seen("requests", {"running": [{"number": second, "model": "m"}] * 20, "ended": []}, at))
+
+
+async def memory(path: Path, speed: float, seconds: float) -> dict[str, float]:
+    """MiB of the process at a quarter of the time of a replay and at its end, and minutes that were shown."""
+    app = replay(path, speed)
+    sizes: list[float] = []
+
+    async def steps(pilot: Pilot[None]) -> None:
+        del pilot
+        begin = app.source.now  # type: ignore[attr-defined] - a replay's
+        for _ in range(4):
+            await asyncio.sleep(seconds / 4)
+            gc.collect()
+            sizes.append(psutil.Process().memory_info().rss / 2**20)
+        shown.append((app.source.now - begin) / 60)  # type: ignore[attr-defined] - a replay's
+
+    shown: list[float] = []
+    await _with(app, steps)
+    return {"quarter_mib": sizes[0], "end_mib": sizes[-1], "shown_minutes": shown[0]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each part")
+    parser.add_argument(
+        "--minutes", type=int, default=60, help="of the recording that is replayed at 60 times its speed"
+    )
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    found = {
+        "opening": opening(),
+        "keys_at_1000_events_s": asyncio.run(keys(1000, options.seconds)),
+        "processor_at_10_events_s": asyncio.run(processor(10, options.seconds)),
+    }
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "recording"
+        record(path, options.minutes)
+        found["replay_at_60x"] = asyncio.run(memory(path, 60.0, options.seconds))
+    for part, figures in found.items():
+        print(f"{part:26}", "  ".join(f"{name} {value:.2f}" for name, value in figures.items()))
+    if options.json is not None:
+        with contextlib.closing(options.json.open("w")) as file:
+            json.dump(found, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

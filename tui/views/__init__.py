@@ -1,0 +1,1 @@
+"""What the screens show, as rows and text: pure, made of what is known of the fleet."""
