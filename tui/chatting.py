@@ -36,7 +36,7 @@ class Parameters:
         numbers = (("temperature", self.temperature), ("top-p", self.top_p), ("max tokens", self.max_tokens))
         found = [f"{name} {value:g}" for name, value in numbers if value is not None]
         found += ["system prompt"] if self.system else []
-        found += [f"{len(self.tools)} tools"] if self.tools else []
+        found += [f"{len(self.tools)} tool{'' if len(self.tools) == 1 else 's'}"] if self.tools else []
         return ", ".join(found)
 
 

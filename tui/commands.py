@@ -2,13 +2,8 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, cast
 
-from textual.binding import Binding
 from textual.command import DiscoveryHit, Hit, Hits, Provider
-
-if TYPE_CHECKING:
-    from tui.app import Console
 
 _MOVES = ("cursor_", "scroll_", "page_", "select_cursor", "focus_", "copy_text", "dismiss", "show_all")
 
@@ -35,16 +30,11 @@ class Everything(Provider):
 
     def _offers(self) -> Iterator[tuple[str, str, str]]:
         """Title, action and key of each thing that can be done now."""
-        console = cast("Console", self.app)
         seen = set()
         for _, binding, enabled, _ in self.screen.active_bindings.values():
             if enabled and binding.description and binding.action not in seen and not moves(binding.action):
                 seen.add(binding.action)
-                yield binding.description, binding.action, f"key: {_key(console, binding)}"
+                yield binding.description, binding.action, f"key: {self.app.get_key_display(binding)}"
 
     async def _run(self, action: str) -> None:
         await self.screen.run_action(action)
-
-
-def _key(console: "Console", binding: Binding) -> str:
-    return console.get_key_display(binding)

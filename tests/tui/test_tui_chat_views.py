@@ -22,7 +22,7 @@ def test_a_filled_form_is_read(tmp_path: Path) -> None:
     given = {"system": " Be brief. ", "temperature": "0.7", "top_p": "1", "max_tokens": "64", "tools": str(tools)}
     found = view.parameters(given)
     assert found == Parameters("Be brief.", 0.7, 1.0, 64, ({"type": "function"},))
-    assert found.said() == "temperature 0.7, top-p 1, max tokens 64, system prompt, 1 tools"
+    assert found.said() == "temperature 0.7, top-p 1, max tokens 64, system prompt, 1 tool"
 
 
 @pytest.mark.parametrize(

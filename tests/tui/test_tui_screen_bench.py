@@ -1,5 +1,6 @@
 """The Bench screen: what is listed, plotted, compared, and what is said where nothing can be read."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from bench_runs import DECODE, TTFT
 from console_bench import BUILDS, NOW, Measured
 from consoles import LARGE, SMALL, Script, compare, console, run, seen, settle, text
 from textual.pilot import Pilot
+from textual.widgets import Static
 
 from tui.app import Console
 from tui.messages import Seen
@@ -254,8 +256,23 @@ def test_every_figure_can_be_gone_to_from_the_palette(measured: Measured) -> Non
         screen(app).go_to(key)
         await settle(pilot)
         assert app.screen.query_one(LiveTable).current == key
-        await press(pilot, "ctrl+p", *"plot first smollm")
-        await pilot.pause(0.2)
-        assert "smollm2-1.7b" in text(app)
+        await press(pilot, "ctrl+p", *"plot decode smollm")
+        async with asyncio.timeout(10):
+            while "Plot decode of smollm2-1.7b, chat prompt_tokens=128 (hermes)" not in text(app):
+                await pilot.pause()
+
+    run(app, steps)
+
+
+def test_a_terminal_without_unicode_gets_a_plot_in_ascii(measured: Measured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELEXA_ASCII", "1")
+    app, script, _ = console(*seen(NOW, fleet=FLEET, **measured.first()))
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await opened(pilot, script, measured)
+        drawn = str(app.screen.query_one(".plot", Static).content)
+        assert drawn.isascii()
+        assert drawn.count("*") == 8  # nine runs, of which one is marked
+        assert "v" in drawn
 
     run(app, steps)

@@ -217,6 +217,7 @@ def test_two_models_are_asked_the_same_side_by_side(models: Models) -> None:
         await say(pilot, "Rain?")
         assert [each["model"] for each in asked(models)] == ["qwen3-8b", "llama-3.1-8b"]
         assert "calls weather" in text(app)
+        assert app.screen.query_one(Prompt).placeholder == "Enter: write what the tool answers"
         await pilot.press("escape")
         models.scripts["llama-3.1-8b"] = [chunk(content="Wet."), END]
         await say(pilot, "It rains.")

@@ -1,7 +1,7 @@
 """What every screen is: a line on top, something that shows the world, a footer."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -9,14 +9,12 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Footer
 
+from tui.host import Host
 from tui.messages import Filtered, LinkChanged
 from tui.widgets.filterbar import FilterBar
 from tui.widgets.linkbar import LinkBar
 from tui.widgets.table import LiveTable
 from tui.world import World
-
-if TYPE_CHECKING:
-    from tui.app import Console
 
 
 class ConsoleScreen(Screen[None]):
@@ -39,9 +37,9 @@ class ConsoleScreen(Screen[None]):
     ]
 
     @property
-    def console(self) -> "Console":
+    def console(self) -> Host:
         """The application."""
-        return cast("Console", self.app)
+        return cast("Host", self.app)
 
     def compose(self) -> ComposeResult:
         """The line on top, the body, the filter, the footer."""

@@ -94,7 +94,7 @@ class BenchScreen(ConsoleScreen):
 
     def show(self, world: World) -> None:
         """Draw what is known; the list only when something was read anew."""
-        told = (*(id(world.raw.get(feed)) for feed in (*_READ, *_TWO)), *map(world.errors.get, self.FEEDS))
+        told = (*map(world.raw.get, (*_READ, *_TWO)), *map(world.errors.get, self.FEEDS))
         drawn = (told, self._every, self._two, self.size)
         if drawn != self._drawn:
             self._drawn = drawn

@@ -24,9 +24,8 @@ from tui.widgets.prompt import Prompt
 from tui.world import World
 
 _MOST_HITS = 50
-_READONLY = (
-    "Models cannot be asked from here: this console only looks on, and answers use the fleet."
-)
+_MESSAGE, _RESULT = "Enter: write to the model", "Enter: write what the tool answers"
+_READONLY = "Models cannot be asked from here: this console only looks on, and answers use the fleet."
 
 
 class ChatCommands(Provider):
@@ -104,6 +103,8 @@ class ChatScreen(ConsoleScreen):
             side.model = side.model or view.first_model(world.models, taken)
             taken = side.model
             side.show(world.models, self._parameters)
+        waits = any(side.messages and side.messages[-1].get("tool_calls") for side in self.sides)
+        self.query_one(Prompt).placeholder = _RESULT if waits else _MESSAGE
 
     @property
     def _parameters(self) -> Parameters:

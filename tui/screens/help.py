@@ -1,7 +1,7 @@
 """What each key does, and what each sign means: shown in front of the screen that it is about."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, Final, cast
+from typing import ClassVar, Final, cast
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -14,9 +14,7 @@ from textual.widgets import Static
 
 from tui.commands import moves
 from tui.glyphs import SIGNS, sign
-
-if TYPE_CHECKING:
-    from tui.app import Console
+from tui.host import Host
 
 _SCREENS: Final = "switch_mode("
 _ALSO: Final = (
@@ -47,7 +45,7 @@ class Help(ModalScreen[None]):
 
     def _text(self) -> RenderableType:
         title = self._about.TITLE or "This screen"
-        own, focused, everywhere = groups(cast("Console", self.app), self._about)
+        own, focused, everywhere = groups(self.app, self._about)
         return Group(
             Text(f"{title}: {said(self._about)}\n"),
             *_keys(title, own),
@@ -71,16 +69,17 @@ def said(screen: Screen[object]) -> str:
     return (screen.HELP or (type(screen).__doc__ or "").partition("\n")[0]).strip()
 
 
-def groups(console: "Console", screen: Screen[object]) -> tuple[Keys, Keys, Keys]:
+def groups(app: App[object], screen: Screen[object]) -> tuple[Keys, Keys, Keys]:
     """Key and meaning: of a screen, of what has the focus on it, of the console."""
     own, focused, everywhere = list[tuple[str, str]](), list[tuple[str, str]](), list[tuple[str, str]]()
     for active in _told(screen):
         place = own if isinstance(active.node, Screen) else everywhere if isinstance(active.node, App) else focused
-        line = (console.get_key_display(active.binding), active.binding.description)
+        line = (app.get_key_display(active.binding), active.binding.description)
         if line[1] not in {meaning for _, meaning in place}:
             place.append(line)
-    numbers = ", ".join(f"{key} {title}" for key, title in console.tabs)
-    return own, focused, [(f"1-{len(console.tabs)}", numbers), *everywhere, *_ALSO]
+    tabs = cast("Host", app).tabs
+    numbers = ", ".join(f"{key} {title}" for key, title in tabs)
+    return own, focused, [(f"1-{len(tabs)}", numbers), *everywhere, *_ALSO]
 
 
 def _told(screen: Screen[object]) -> Iterator[ActiveBinding]:

@@ -18,6 +18,7 @@ from tui.screens.dialogs import Secret
 from tui.screens.newkey import NewKey
 from tui.views import keys
 from tui.views.keyring import Key, Keyring
+from tui.views.sameness import same
 from tui.widgets.matrix import MatrixTable
 from tui.world import World
 
@@ -67,6 +68,7 @@ class KeysScreen(ConsoleScreen):
         super().__init__()
         self.ring = Keyring()
         self._revoked = False
+        self._drawn: tuple[object, ...] = ()
 
     def body(self) -> Iterable[Widget]:
         """The keys, and what there is to say about the one under the cursor."""
@@ -82,7 +84,14 @@ class KeysScreen(ConsoleScreen):
         return self.query_one("#keys", MatrixTable)
 
     def show(self, world: World) -> None:
-        """Draw them."""
+        """Draw what is new of them: revoked keys are kept for ever, and there may be thousands."""
+        told = (each.get(feed) for each in (world.raw, world.errors) for feed in ("keys", "accounts", "usage"))
+        state = (*told, world.fleet, self.size.width, self._revoked)
+        if not same(state, self._drawn):
+            self._drawn = state
+            self._show(world)
+
+    def _show(self, world: World) -> None:
         self.ring = Keyring.of(world)
         trouble = self.query_one("#trouble", Static)
         told = keys.trouble(world)

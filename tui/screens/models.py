@@ -20,6 +20,7 @@ from tui.screens.models_palette import ModelActions
 from tui.screens.picking import Pick, Told
 from tui.views import models, places
 from tui.views.models import Catalogue
+from tui.views.sameness import same
 from tui.widgets.matrix import MatrixTable
 from tui.world import World
 
@@ -27,11 +28,6 @@ _ANYWHERE = ""
 """Chosen in place of a node."""
 _REST_SECONDS = 0.08
 _WRITES = frozenset({"load", "unload", "pin", "alias", "unalias"})
-
-
-def _same(now: tuple[object, ...], before: tuple[object, ...]) -> bool:
-    """Whether nothing was read anew; to compare what a large fleet tells would take longer than to draw it."""
-    return len(now) == len(before) and all(one is other for one, other in zip(now, before, strict=True))
 
 
 class ModelsScreen(ConsoleScreen):
@@ -81,7 +77,7 @@ class ModelsScreen(ConsoleScreen):
     def show(self, world: World) -> None:
         """Draw what is new of it: a thousand models are not looked at for each event."""
         state = (world.fleet, world.models, self.size.width, *map(world.errors.get, ("models", "places")))
-        if not _same(state, self._drawn):
+        if not same(state, self._drawn):
             self._drawn = state
             self.catalogue = Catalogue.of(world)
             self._show_models(world)
@@ -106,7 +102,7 @@ class ModelsScreen(ConsoleScreen):
         name, world = self.table.current, self.console.world
         self._ask_about(None if name is None else self.catalogue.target(name))
         state = (name, self.catalogue, world.raw.get("places"), world.errors.get("places"))
-        if not _same(state, self._placed):
+        if not same(state, self._placed):
             self._placed = state
             self._draw_places(name, world)
 

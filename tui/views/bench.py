@@ -19,10 +19,10 @@ from tui.widgets.table import Column, Row
 _WORDS: Final = {WORSE: "worse", BETTER: "better"}
 NARROW: Final = (
     Column("sign", "", 1),
-    Column("model", "Model", 16),
-    Column("what", "Scenario", 20),
+    Column("model", "Model", 14),
+    Column("what", "Scenario", 19),
     Column("metric", "Metric", 10),
-    Column("median", "Median", 12, right=True),
+    Column("median", "Median", 15, right=True),
     Column("change", "Change", 6, right=True),
 )
 WIDE: Final = (
@@ -193,7 +193,7 @@ def _figure_cells(entry: Entry, *, wide: bool) -> dict[str, str | Text]:
 
 def figure(value: float, unit: str) -> str:
     """A value with its unit, short."""
-    return in_words(value, unit).replace("tokens/s", "tok/s").replace("requests/s", "req/s")
+    return in_words(value, unit).replace("tokens/s", "tok/s").replace("requests/s", "req/s").replace("/token", "/tok")
 
 
 def interval(found: Figure) -> str:
@@ -228,10 +228,10 @@ def _mark(point: Point, changed: Change | None, *, unicode: bool) -> tuple[str, 
 
 def title(entry: Entry, points: Sequence[Point]) -> Text:
     """The line above a plot."""
-    found, cell = entry.figure, entry.cell
-    text = Text(f" {line(cell.model)}", "bold").append(f"  {line(cell.what)}", "not bold")
-    text.append(f"  {line(found.title)}", "bold blue")
-    return text.append(f"  {len(points)} runs, {found.better} is better", "dim")
+    cell, count = entry.cell, len(points)
+    text = Text.assemble((f" {line(entry.figure.title)}", "bold blue"), (f"  {line(cell.model)}", "bold"))
+    text.append(f" on {line(cell.target)}  {count} run{'' if count == 1 else 's'}, {entry.figure.better} is better")
+    return text.append(f"  {line(cell.what)}", "dim")
 
 
 def details(entry: Entry, now: float) -> Text:

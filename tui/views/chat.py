@@ -13,7 +13,7 @@ from tui.glyphs import sign
 from tui.shapes import Model
 from tui.views.safe import line, lines
 
-_WHY: Final = {"length": "cut: no more tokens were allowed", "tool_calls": "calls tools", "content_filter": "filtered"}
+_WHY: Final = {"length": "cut: no more tokens were allowed", "content_filter": "filtered"}
 FIELDS: Final = (
     ("system", "System prompt", "none"),
     ("temperature", "Temperature", "0 to 2; empty: the model's"),

@@ -21,7 +21,7 @@ class Prompt(TextArea):
         text: str
 
     def __init__(self) -> None:
-        super().__init__(placeholder="Enter: write to the model", compact=True, highlight_cursor_line=False)
+        super().__init__(compact=True, highlight_cursor_line=False)
 
     async def _on_key(self, event: events.Key) -> None:
         if event.key == "enter":
