@@ -19,7 +19,7 @@ from config import Bench, Duration, Hours, RestartPolicy
 from helexa.bench import sweep
 from helexa.bench.client.http import TargetError
 from helexa.bench.measuring.targets import Access, Facts, ModelFacts
-from helexa.bench.records import Build
+from helexa.bench.records import Build, Run
 from helexa.bench.storage.kept import Filter
 
 
@@ -155,6 +155,26 @@ async def test_a_cell_that_fails_is_kept_with_its_reason_and_holds_nothing_up(
     failed = books.summaries(Filter(outcomes=("failed",)))
     assert {each.reason for each in failed} == {"said so"}
     assert loop.status()["last_error"]["message"] == "said so"
+
+
+class Tiring(World):
+    """Whose runs are given up on the way."""
+
+    async def measure(self, *arguments: Any, **settings: Any) -> list[Run]:
+        runs = await super().measure(*arguments, **settings)
+        return [evolve(each, reason="2 rounds in a row failed: gone") for each in runs]
+
+
+async def test_a_run_that_is_given_up_on_the_way_is_kept_and_tried_again_as_if_it_had_failed(
+    books: Books, long_days: None, autojump_clock: MockClock
+) -> None:
+    world = Tiring({"a": facts_of("a")})
+    loop = sweeper(world, books, scenarios=(1,))
+    await sweep_for(loop, 24 * 3600)
+    begun = [at for at, _ in world.measured]
+    assert begun[-1] - begun[-2] > 2 * HALF_HOUR
+    assert len(books.summaries(Filter(outcomes=("ok",)))) == len(begun)
+    assert loop.status()["last_error"]["message"] == "2 rounds in a row failed: gone"
 
 
 async def test_what_is_skipped_again_and_again_is_kept_once(

@@ -13,6 +13,7 @@ from http_parts import Call, scope_of
 from structlog.testing import capture_logs
 
 from helexa.bench.api import app as module
+from helexa.bench.api import shown
 from helexa.bench.api.app import make_app
 from helexa.bench.records import Cell
 from helexa.bench.storage.store import Store
@@ -176,6 +177,11 @@ async def test_changes_are_looked_for_once_as_long_as_there_is_nothing_new(
     assert judged == [0, 1]
 
 
+CELL = {"target": "box", "model": "m", "scenario": "chat"}
+DEEP = '{"a":' + "[" * 400 + "]" * 400 + "}"
+"""Can be read, and not be written."""
+
+
 @pytest.mark.parametrize(
     ("path", "query", "param", "said"),
     [
@@ -198,6 +204,7 @@ async def test_changes_are_looked_for_once_as_long_as_there_is_nothing_new(
         ("/api/series", {"metric": "m", "parameters": "{}"}, "target", "Missing required parameter"),
         ("/api/series", {"metric": "m", "parameters": "["}, "parameters", "a JSON object"),
         ("/api/series", {"metric": "m", "parameters": "[]"}, "parameters", "a JSON object"),
+        ("/api/series", {"metric": "m", **CELL, "parameters": DEEP}, "parameters", "a JSON object"),
     ],
 )
 async def test_what_is_asked_wrongly_is_told(
@@ -297,3 +304,29 @@ async def test_every_route_but_health_asks_for_a_key_that_may_read_the_fleet(sto
     assert "fleet:read" in denied.error["message"]
     assert (await get(app, path, (b"x-api-key", READER))).status in {200, 404}
     assert (await get(app, "/health")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "maker"),
+    [
+        ("/api/runs", {"samples": "1"}, "run"),
+        ("/api/runs", {}, "summary"),
+        ("/api/summary", {}, "summary"),
+        ("/api/series", {"metric": "ttft"}, "series"),
+        ("/api/dimensions", {}, "dimensions"),
+    ],
+)
+async def test_long_lists_are_made_in_a_thread_while_others_measure(
+    store: Store, monkeypatch: pytest.MonkeyPatch, path: str, query: dict[str, str], maker: str
+) -> None:
+    """The task that they would hold up is the one that sends the next request of a measurement."""
+    store.add(made("b-1"))
+    original, in_loop = getattr(shown, maker), []
+
+    def noted(*arguments: Any) -> Any:
+        in_loop.append(trio.lowlevel.in_trio_run())
+        return original(*arguments)
+
+    monkeypatch.setattr(shown, maker, noted)
+    assert (await get(app_of(store), path, **query)).status == 200
+    assert set(in_loop) == {False}

@@ -76,7 +76,11 @@ def test_words_are_plain_and_always_the_same() -> None:
 
 @pytest.mark.parametrize(
     ("count", "said"),
-    [(lambda _: 20, "does not grow"), (lambda text: 5000 + len(text), "No prompt of 128 tokens can be made")],
+    [
+        (lambda _: 20, "does not grow"),
+        (lambda _: 0, "counts no tokens"),
+        (lambda text: 5000 + len(text), "No prompt of 128 tokens can be made"),
+    ],
 )
 def test_a_count_that_follows_no_text_is_not_believed(count: object, said: str) -> None:
     async def told(text: str) -> int:
@@ -93,3 +97,15 @@ def test_what_goes_wrong_while_counting_is_told() -> None:
 
     with pytest.raises(TargetError, match="gone"):
         calibrated(128, told)
+
+
+def test_a_count_that_hardly_grows_is_not_followed_into_endless_prompts() -> None:
+    asked: list[int] = []
+
+    async def told(text: str) -> int:
+        asked.append(len(text.split()))
+        return len(asked)
+
+    with pytest.raises(TargetError, match="No prompt of 128 tokens can be made"):
+        calibrated(128, told)
+    assert max(asked) <= 4 * 128 + 24

@@ -294,3 +294,71 @@ async def test_a_failed_round_is_told_as_it_is_where_energy_is_measured_too(serv
     stage(server, _silent, after=WARM)
     found = await measured(server.access("neuron"))
     assert "does not tell how many tokens" in found.reason
+
+
+@pytest.mark.parametrize("kind", ["chat", "embeddings"])
+async def test_a_server_that_counts_no_tokens_of_prompts_is_a_failed_run(server: Canned, kind: str) -> None:
+    vectors = [{"embedding": [1.0], "index": 0}]
+    for path in (CHAT, "/v1/embeddings"):
+        nothing = as_json({"choices": [], "data": vectors, "usage": usage(0, 1)})
+        server.routes[path] = _streams_or(nothing)
+    found = await measured(server.access(), kind)
+    assert (found.outcome, found.reason) == ("failed", "The server counts no tokens in a prompt that has words.")
+
+
+def _streams_or(reply: Reply) -> Handler:
+    async def handler(server: Canned, body: dict[str, Any]) -> Reply:
+        return await _good(server, body) if body.get("stream") else reply
+
+    return handler
+
+
+async def test_a_model_so_broken_that_its_perplexity_is_no_number_still_has_its_likelihood(server: Canned) -> None:
+    async def unlikely(_server: Canned, body: dict[str, Any]) -> Reply:
+        words = len(body["prompt"].split())
+        choices = [{"text": "", "logprobs": {"token_logprobs": [None, *(-1e4 for _ in range(words))]}}]
+        return as_json({"choices": choices, "usage": usage(words, 1)})
+
+    server.routes["/v1/completions"] = unlikely
+    found = await measured(server.access(), "quality")
+    assert (found.outcome, found.values("loglikelihood"), found.values("perplexity")) == ("ok", [-1e4] * 3, [])
+
+
+async def test_what_is_skipped_when_it_is_warmed_up_is_skipped_with_other_parameters_too(server: Canned) -> None:
+    server.routes["/v1/embeddings"] = always(refused("no such thing", 404))
+    tasks = [Task(server.access(), MODEL, parse(f"embeddings:tokens={each}")) for each in (8, 16)]
+    found = await measure(tasks, 1, batch="b")
+    assert [each.outcome for each in found] == ["skipped", "skipped"]
+    assert found[0].reason == found[1].reason != ""
+
+
+async def test_a_run_that_is_given_up_on_the_way_is_no_whole_one(server: Canned) -> None:
+    stage(server, always(refused("out of memory", 500)), after=3)
+    found = await measured(server.access(), rounds=5)
+    assert found.broken_off
+    assert found.reason == "2 rounds in a row failed: It answered with status 500: out of memory"
+    assert len(found.values("ttft")) == 1
+
+
+async def test_what_a_server_says_in_a_stream_is_kept_as_a_short_printable_line_without_our_key(
+    server: Canned,
+) -> None:
+    said = "wrong key sk-geheim \x1b]0;owned\x07\n" + "x" * 10_000
+    reply = Reply(pieces=((0.0, event({"error": {"message": said}})),))
+    stage(server, always(reply), after=2)
+    access = evolve(server.access(), headers={"authorization": "Bearer sk-geheim"})
+    found = await measured(access)
+    errors = {sample.error for sample in found.samples}
+    assert len(errors) == 1
+    (error,) = errors
+    assert error is not None
+    assert error.startswith("The server broke the answer off: wrong key [key] ]0;owned xxx")
+    assert len(error) == 500
+
+
+async def test_an_error_nested_beyond_all_reason_is_a_failed_run(server: Canned) -> None:
+    for deep in (b'{"error":' * 1000 + b"1" + b"}" * 1000, b'{"error":' + b"[" * 500 + b"]" * 500 + b"}"):
+        server.routes["/v1/models"] = always(as_json(deep, 500))
+        found = await measured(server.access())
+        assert found.outcome == "failed"
+        assert found.reason.startswith("It answered with status 500")

@@ -112,6 +112,7 @@ def test_cached_tokens_are_told() -> None:
         (exchange((12.0, delta(content="a")), (11.0, delta(content="b")), (12.0, told())), {}, "lying", "backwards"),
         (exchange((9.0, delta(content="a")), (12.0, told())), {}, "lying", "backwards"),
         (exchange((11.0, delta(content="a")), (14.0, told())), {}, "lying", "backwards"),
+        (exchange((10.0, delta(content="a")), (12.0, told())), {}, "lying", "before it was asked"),
     ],
 )
 def test_what_cannot_be_measured_has_its_reason(

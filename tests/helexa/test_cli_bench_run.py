@@ -148,7 +148,9 @@ def test_a_database_that_cannot_be_written_is_said_before_anything_is_measured(
     assert server.asked == []
 
 
-def test_what_cannot_be_kept_afterwards_is_shown_all_the_same(server: Canned, database: Path) -> None:
+def losing(database: Path) -> Handler:
+    """Lists models; before that all tables of the database are dropped."""
+
     async def models(_server: Canned, _body: dict[str, Any]) -> Reply:
         with closing(sqlite3.connect(database)) as connection:
             connection.execute("PRAGMA foreign_keys = OFF")
@@ -157,11 +159,24 @@ def test_what_cannot_be_kept_afterwards_is_shown_all_the_same(server: Canned, da
                 connection.execute(f"DROP TABLE {name}")
         return as_json({"data": [{"id": "m"}]})
 
-    server.routes["/v1/models"] = models
+    return models
+
+
+def test_what_cannot_be_kept_afterwards_is_shown_all_the_same(server: Canned, database: Path) -> None:
+    server.routes["/v1/models"] = losing(database)
     code, out, err = bench("run", *CHAT, *as_target(server), "--rounds", 1, "--against", "none")
     assert code == 1
     assert "time to first token" in out, out + err
     assert "helexa: what was measured is not kept: " in err
+
+
+def test_what_cannot_be_compared_is_kept_and_shown_all_the_same(server: Canned, database: Path) -> None:
+    server.routes["/v1/models"] = losing(database)
+    code, out, err = bench("run", *CHAT, *as_target(server), "--rounds", 1)
+    assert code == 1
+    assert "time to first token" in out, out + err
+    assert "helexa: what was measured is not compared: " in err
+    assert "kept as batch" in err
 
 
 def test_a_target_that_fails_is_recorded_and_told(server: Canned) -> None:
@@ -239,6 +254,14 @@ def test_keys_come_from_the_environment_and_are_kept_nowhere(
     assert found[0] == 0
     assert not any("hunter2" in text for text in found[1:])
     assert b"hunter2" not in database.read_bytes()
+
+
+def test_a_key_that_cannot_be_sent_is_a_sentence_and_not_shown(server: Canned, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOX_KEY", "hunter2\n")
+    code, out, err = bench("run", *CHAT, *as_target(server), "--target-key-env", "box=BOX_KEY")
+    assert (code, out) == (1, "")
+    assert "the header 'authorization' has characters that it cannot have" in err
+    assert "hunter2" not in err
 
 
 def test_scenarios_and_suites_add_up(server: Canned) -> None:

@@ -9,11 +9,11 @@ from urllib.parse import urlencode
 from rich.text import Text
 from textual import on
 from textual.binding import Binding, BindingType
-from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widget import Widget
 from textual.widgets import DataTable, Static
 
+from tui.commands import Offers
 from tui.glyphs import has_unicode
 from tui.screens.base import ConsoleScreen
 from tui.screens.details import Details
@@ -31,27 +31,15 @@ from tui.world import World
 _WIDE = 200
 """From so many characters on, there are more columns, and facts stand beside the plot."""
 _TALL = 40
-_MOST_HITS = 50
 _READ = ("bench_summary", "bench_regressions", "bench_status", "bench_builds", "bench_series")
 _TWO = ("bench_before", "bench_after")
 
 
-class BenchCommands(Provider):
+class BenchCommands(Offers):
     """To every figure that was measured."""
 
-    async def search(self, query: str) -> Hits:
-        """Those that fit the words."""
-        matcher = self.matcher(query)
-        for title, go in self._offers():
-            if (score := matcher.match(title)) > 0:
-                yield Hit(score, matcher.highlight(title), go)
-
-    async def discover(self) -> Hits:
-        """The first of them."""
-        for title, go in list(self._offers())[:_MOST_HITS]:
-            yield DiscoveryHit(title, go)
-
-    def _offers(self) -> Iterator[tuple[str, Callable[[], Any]]]:
+    def offers(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """What there is to be done."""
         if isinstance(self.screen, BenchScreen):
             for entry in self.screen.entries.values():
                 words = f"Plot {entry.figure.title} of {entry.cell.model}, {entry.cell.what} ({entry.cell.target})"

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 from rich.text import Text
 from textual import on
 from textual.binding import Binding, BindingType
-from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.containers import Horizontal
 from textual.widget import Widget
 from textual.widgets import Static
 
 from tui.chatting import Parameters
+from tui.commands import Offers
 from tui.messages import Filtered
 from tui.screens.base import ConsoleScreen
 from tui.screens.parameters import ParametersForm
@@ -23,27 +23,15 @@ from tui.widgets.conversation import Conversation
 from tui.widgets.prompt import Prompt
 from tui.world import World
 
-_MOST_HITS = 50
 _MESSAGE, _RESULT = "Enter: write to the model", "Enter: write what the tool answers"
 _READONLY = "Models cannot be asked from here: this console only looks on, and answers use the fleet."
 
 
-class ChatCommands(Provider):
+class ChatCommands(Offers):
     """Every model, to be talked to."""
 
-    async def search(self, query: str) -> Hits:
-        """Those that fit the words."""
-        matcher = self.matcher(query)
-        for title, choose in self._offers():
-            if (score := matcher.match(title)) > 0:
-                yield Hit(score, matcher.highlight(title), choose)
-
-    async def discover(self) -> Hits:
-        """The first of them."""
-        for title, choose in list(self._offers())[:_MOST_HITS]:
-            yield DiscoveryHit(title, choose)
-
-    def _offers(self) -> Iterator[tuple[str, Callable[[], Any]]]:
+    def offers(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """What there is to be done."""
         if isinstance(self.screen, ChatScreen) and not self.screen.console.readonly:
             for model in self.screen.console.world.models:
                 yield f"Talk to {line(model.id)}", partial(self.screen.choose, 0, model.id)

@@ -2,17 +2,16 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
 from typing import Any, ClassVar, Final
 
 from attrs import frozen
 from rich.text import Text
 from textual.binding import Binding, BindingType
-from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 from textual.widgets import Static
 
+from tui.commands import Offers
 from tui.glyphs import has_unicode
 from tui.messages import Filtered
 from tui.screens.base import ConsoleScreen
@@ -52,22 +51,11 @@ class Shown:
     painter: Painter | None = None
 
 
-class PlaceCommands(Provider):
+class PlaceCommands(Offers):
     """To every line of the list, those that are folded away as well."""
 
-    async def search(self, query: str) -> Hits:
-        """Those that fit the words."""
-        matcher = self.matcher(query)
-        for title, go in self._offers():
-            if (score := matcher.match(title)) > 0:
-                yield Hit(score, matcher.highlight(title), go)
-
-    async def discover(self) -> Hits:
-        """The first of them."""
-        for title, go in islice(self._offers(), _MOST_HITS):
-            yield DiscoveryHit(title, go)
-
-    def _offers(self) -> Iterator[tuple[str, Callable[[], Any]]]:
+    def offers(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """What there is to be done."""
         if isinstance(self.screen, FoldedScreen):
             for title, key in self.screen.places():
                 yield f"Go to {title}", partial(self.screen.go_to, key)

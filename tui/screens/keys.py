@@ -1,17 +1,16 @@
 """The keys: who may use the fleet, what of it, how much of that is used."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar
 
 from textual import on
 from textual.binding import Binding, BindingType
-from textual.command import Hit, Hits, Provider
 from textual.containers import Container, VerticalScroll
-from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import DataTable, Static
 
+from tui.commands import Offers
 from tui.operations import Operations
 from tui.screens.base import ConsoleScreen
 from tui.screens.dialogs import Secret
@@ -28,17 +27,11 @@ _DETAILS = 84
 _WIDE = 140
 
 
-class KeyActions(Provider):
+class KeyActions(Offers):
     """Finding, exchanging and revoking each key, by its name."""
 
-    async def search(self, query: str) -> Hits:
-        """What fits the words."""
-        matcher = self.matcher(query)
-        for title, doing in self._offers():
-            if (score := matcher.match(title)) > 0:
-                yield Hit(score, matcher.highlight(title), doing)
-
-    def _offers(self) -> Iterable[tuple[str, Callable[[], object]]]:
+    def offers(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """What there is to be done."""
         screen = self.screen
         assert isinstance(screen, KeysScreen)
         for key in screen.ring.keys:
@@ -55,7 +48,7 @@ class KeysScreen(ConsoleScreen):
     NAME: ClassVar = "keys"
     TITLE: ClassVar = "Keys"
     FEEDS: ClassVar = frozenset({"fleet", "keys", "accounts", "usage"})
-    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = Screen.COMMANDS | {KeyActions}
+    COMMANDS: ClassVar[set[Any]] = {KeyActions}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "create", "New key"),
         Binding("r", "rotate", "Rotate"),

@@ -1,22 +1,21 @@
 """The models: which there are, where each one is, where it would fit, and why not elsewhere."""
 
-from collections.abc import Callable, Iterable
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual import on
 from textual.binding import Binding, BindingType
-from textual.command import Provider
-from textual.screen import Screen
 from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import DataTable, Static
 
+from tui.commands import Offers
 from tui.messages import Filtered
 from tui.operations import Operations
 from tui.screens.base import ConsoleScreen
 from tui.screens.dialogs import Ask
-from tui.screens.models_palette import ModelActions
 from tui.screens.picking import Pick, Told
 from tui.views import models, places
 from tui.views.models import Catalogue
@@ -30,13 +29,29 @@ _REST_SECONDS = 0.08
 _WRITES = frozenset({"load", "unload", "pin", "alias", "unalias"})
 
 
+class ModelActions(Offers):
+    """Loading, unloading, pinning and finding each model, by its name."""
+
+    def offers(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """What there is to be done."""
+        screen = self.screen
+        assert isinstance(screen, ModelsScreen)
+        for model in screen.catalogue.models:
+            yield f"Go to {model.id}", partial(screen.table.go_to, model.id)
+            if not screen.console.readonly:
+                yield f"Load {model.id}", partial(screen.load, model.id)
+                if screen.catalogue.serving(model.id):
+                    yield f"Unload {model.id}", partial(screen.unload, model.id)
+                    yield f"Pin or unpin {model.id}", partial(screen.pin, model.id)
+
+
 class ModelsScreen(ConsoleScreen):
     """Every model of the catalogue against every node: where it is, where it would fit, and why not elsewhere."""
 
     NAME: ClassVar = "models"
     TITLE: ClassVar = "Models"
     FEEDS: ClassVar = frozenset({"fleet", "models", "places"})
-    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = Screen.COMMANDS | {ModelActions}
+    COMMANDS: ClassVar[set[Any]] = {ModelActions}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("l", "load", "Load"),
         Binding("u", "unload", "Unload"),

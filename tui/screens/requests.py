@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Final
 from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 from textual.widgets import DataTable, Static
 
+from tui.commands import Offers
 from tui.glyphs import has_unicode
 from tui.messages import Filtered
 from tui.screens.base import ConsoleScreen
@@ -31,22 +31,11 @@ _MOST: Final = 100
 _PANE, _FRONT = 68, 70  # characters: of the pane with its border, of the text in front
 
 
-class RequestCommands(Provider):
+class RequestCommands(Offers):
     """What can be done with each request that runs."""
 
-    async def discover(self) -> Hits:
-        """Everything."""
-        for title, do in self._offers():
-            yield DiscoveryHit(title, do)
-
-    async def search(self, query: str) -> Hits:
-        """What fits the words."""
-        matcher = self.matcher(query)
-        for title, do in self._offers():
-            if (score := matcher.match(title)) > 0:
-                yield Hit(score, matcher.highlight(title), do)
-
-    def _offers(self) -> Iterator[tuple[str, Callable[[], Any]]]:
+    def offers(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """What there is to be done."""
         screen = self.screen
         if not isinstance(screen, RequestsScreen):
             return
