@@ -289,7 +289,7 @@ class Sweeper(Actor):
         """
         self.report.measuring(want.cell)
         run = await self._run_of(task)
-        outcome = "failed" if run is None else run.outcome
+        outcome = "failed" if run is None or run.broken_off else run.outcome  # half a run is not one of those wanted
         self.report.measured(want.cell, outcome, "" if run is None else run.reason)
         known_already = outcome == "skipped" and self._had_setbacks(want.name)
         self._note(want.name, outcome)

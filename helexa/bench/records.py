@@ -91,6 +91,14 @@ class Cell:
         parts = (self.target, self.model, self.scenario, dict(self.parameters))
         return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS).decode()
 
+    @property
+    def has_key(self) -> bool:
+        """Whether its parameters can be written: JSON of more levels than that can be read."""
+        try:
+            return bool(self.key)
+        except TypeError:
+            return False
+
 
 @frozen
 class Sample:

@@ -22,7 +22,7 @@ SCREENS = {
     "4": ("Actors", ("router",)),
     "5": ("Bench", ()),
     "6": ("Keys", ()),
-    "8": ("Logs", ("node.up",)),
+    "8": ("Logs", ("the gateway", "following")),
     "1": ("Fleet", ("local",)),
 }
 

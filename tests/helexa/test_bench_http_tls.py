@@ -1,6 +1,7 @@
 """The measuring client over TLS."""
 
 import ssl
+from typing import Any
 
 import pytest
 import trio
@@ -8,6 +9,7 @@ from certificates import Authority
 from scripted_servers import DONE, END, STREAM, UNFRAMED, Server, Step, chunk, hold, reset, say_goodbye, until, whole
 from trio.testing import MockClock
 
+from helexa.bench.client import connections
 from helexa.bench.client.http import Client, Exchange, TargetError
 from helexa.web.tls import client_context, server_context
 
@@ -174,6 +176,22 @@ async def test_records_may_be_cut_anywhere(
     async with Client(f"https://127.0.0.1:{listener.socket.getsockname()[1]}", trusted=trusted) as client:
         found = await client.post("/", {})
     assert ([data for _, data in found.events], found.done) == ([b"x"], True)
+
+
+async def test_what_tls_cannot_say_any_more_costs_no_answer(
+    nursery: trio.Nursery, shown: ssl.SSLContext, trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where new keys are to be agreed on with a server that has sent its answer and gone."""
+    flush = connections.Connection._flush
+
+    async def broken(self: connections.Connection, tls: Any) -> None:
+        if tls.encrypted.cipher() is not None and not tls.outgoing.pending:
+            raise BrokenPipeError
+        await flush(self, tls)
+
+    monkeypatch.setattr(connections.Connection, "_flush", broken)
+    server = await Server([[[whole(b"x")]]], shown).start(nursery)
+    assert (await post(server, trusted)).body == b"x"
 
 
 async def test_bytes_that_are_no_tls_in_the_middle_are_an_error(

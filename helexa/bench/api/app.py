@@ -13,7 +13,7 @@ from quart_trio import QuartTrio
 
 from helexa.bench.analysis.compare import Change, changes
 from helexa.bench.api import asking, shown
-from helexa.bench.api.asking import FILTER, PAGE, Query
+from helexa.bench.api.asking import FILTER, PAGE, Page, Query
 from helexa.bench.api.sharing import Shared
 from helexa.bench.storage.kept import Filter
 from helexa.bench.storage.store import Store
@@ -93,6 +93,14 @@ class _Reader:
             _log.warning("bench.unreadable", error=str(error))
             raise errors.unavailable("The database of the benchmarks does not answer.", RETRY_SECONDS) from None
 
+    async def answer(self, work: Callable[[], Any]) -> Response:
+        """Answer with what it makes, as JSON: that of a thousand runs takes so long that it is made in the thread too.
+
+        Raises:
+            ApiError: as `read`.
+        """
+        return json_response(await self.read(lambda: sse.dumps(work())))
+
     async def changes(self, which: Filter) -> list[Change]:
         """What changed with builds. Rank tests take a while, so the answer is kept until there is a new run."""
         async with self._judging:
@@ -130,7 +138,7 @@ def _routes(app: QuartTrio, reader: _Reader, status: Status) -> None:
     @app.get("/api/dimensions")
     async def dimensions() -> Response:
         _query()
-        return _json(shown.dimensions(await reader.read(reader.store.dimensions)))
+        return await reader.answer(lambda: shown.dimensions(reader.store.dimensions()))
 
     _run_routes(app, reader)
     _figure_routes(app, reader)
@@ -142,27 +150,31 @@ def _run_routes(app: QuartTrio, reader: _Reader) -> None:
         query = _query(FILTER, PAGE, frozenset({"samples"}))
         which, samples = asking.filter_of(query, reader.now()), asking.flag(query, "samples")
         page = asking.page_of(query, *(_WITH_SAMPLES if samples else _PAGE))
-        if samples:
-            whole = await reader.read(partial(reader.store.runs, which, page.limit, page.before))
-            return _json({"runs": [shown.run(each) for each in whole], "next": _next(whole, page.limit)})
-        found = await reader.read(partial(reader.store.summaries, which, page.limit, page.before))
-        return _json({"runs": [shown.summary(each) for each in found], "next": _next(found, page.limit)})
+        return await reader.answer(partial(_whole if samples else _short, reader.store, which, page))
+
+
+def _whole(store: Store, which: Filter, page: Page) -> Mapping[str, Any]:
+    found = store.runs(which, page.limit, page.before)
+    return {"runs": [shown.run(each) for each in found], "next": _next(found, page)}
+
+
+def _short(store: Store, which: Filter, page: Page) -> Mapping[str, Any]:
+    found = store.summaries(which, page.limit, page.before)
+    return {"runs": [shown.summary(each) for each in found], "next": _next(found, page)}
 
 
 def _figure_routes(app: QuartTrio, reader: _Reader) -> None:
     @app.get("/api/summary")
     async def summary() -> Response:
         which = asking.filter_of(_query(FILTER), reader.now())
-        found = await reader.read(partial(reader.store.newest, which))
-        return _json({"cells": [shown.summary(each) for each in found]})
+        return await reader.answer(lambda: {"cells": [shown.summary(each) for each in reader.store.newest(which)]})
 
     @app.get("/api/series")
     async def series() -> Response:
         query = _query(FILTER, PAGE, frozenset({"metric", "parameters"}))
         metric, page = asking.needed(query, "metric"), asking.page_of(query, *_POINTS)
         which = asking.points_of(query, reader.now())
-        found = await reader.read(partial(reader.store.summaries, which, page.limit, page.before))
-        return _json({"series": shown.series(metric, found), "next": _next(found, page.limit)})
+        return await reader.answer(partial(_series, reader.store, which, page, metric))
 
     @app.get("/api/regressions")
     async def regressions() -> Response:
@@ -173,9 +185,14 @@ def _figure_routes(app: QuartTrio, reader: _Reader) -> None:
         return _json({"changes": [shown.change(each) for each in found]})
 
 
-def _next(found: list[Any], limit: int) -> str | None:
+def _series(store: Store, which: Filter, page: Page, metric: str) -> Mapping[str, Any]:
+    found = store.summaries(which, page.limit, page.before, metrics=(metric,))
+    return {"series": shown.series(metric, found), "next": _next(found, page)}
+
+
+def _next(found: list[Any], page: Page) -> str | None:
     """The id that the next part of a list is asked for with; ``None``: this was the last."""
-    return found[-1].id if len(found) >= limit else None
+    return found[-1].id if len(found) >= page.limit else None
 
 
 def _json(payload: Any) -> Response:

@@ -164,7 +164,10 @@ def cell_of(query: Query) -> Cell | None:
     if not isinstance(parameters, dict):
         raise wrong
     target, model, scenario = (needed(query, name) for name in ("target", "model", "scenario"))
-    return Cell(target, model, scenario, parameters)
+    cell = Cell(target, model, scenario, parameters)
+    if not cell.has_key:
+        raise wrong
+    return cell
 
 
 def points_of(query: Query, now: float) -> Filter:

@@ -181,7 +181,8 @@ class Connection:
             if not data:
                 break
             plain = self._tls.decrypted(data)
-            await self._flush(self._tls)
+            with suppress(OSError):  # as for `send`
+                await self._flush(self._tls)
             if plain:
                 return [(at, plain)]
         return [(self.clock.arrival(None), b"")]

@@ -16,6 +16,7 @@ cannot be; ``usage_missing``: it does not say how many tokens it counted.
 """
 _FIRST_ERROR: Final = 400
 _LONGEST_SAID: Final = 300
+_SAYING: Final = ("error", "message", "detail")
 _UNPRINTABLE: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
@@ -107,24 +108,29 @@ def refusal(exchange: Exchange) -> TargetError:
 
 def _said(exchange: Exchange) -> str:
     if moved := exchange.headers.get("location", ""):
-        return _line(f"it is to be asked at {moved} instead")
+        return one_line(f"it is to be asked at {moved} instead")
     body = exchange.body or next((data for _, data in exchange.events), b"")
     try:
         text = _message(orjson.loads(body))
     except orjson.JSONDecodeError:
         text = "" if body.lstrip()[:1] == b"<" else body.decode("utf-8", "replace")  # a page is for browsers
-    return _line(text)
+    return one_line(text)
 
 
 def _message(said: Any) -> str:
     """The sentence in an error's JSON: OpenAI's ``error.message``, Ollama's ``error``, FastAPI's ``detail``."""
-    for key in ("error", "message", "detail"):
-        if isinstance(said, dict) and key in said:
-            return _message(said[key])
-    return said if isinstance(said, str) else "" if said is None else orjson.dumps(said).decode()
+    # not by recursion: JSON may be nested more deeply than Python calls
+    while isinstance(said, dict) and (key := next((name for name in _SAYING if name in said), None)) is not None:
+        said = said[key]
+    if isinstance(said, str) or said is None:
+        return said or ""
+    try:
+        return orjson.dumps(said).decode()
+    except orjson.JSONEncodeError:  # more levels can be read than written
+        return ""
 
 
-def _line(text: str) -> str:
-    """At most so many printable characters, on one line."""
+def one_line(text: str, most: int = _LONGEST_SAID) -> str:
+    """At most so many printable characters, on one line: servers say what they like, and terminals obey."""
     text = _UNPRINTABLE.sub(" ", text).strip()
-    return text if len(text) <= _LONGEST_SAID else text[: _LONGEST_SAID - 1] + "…"
+    return text if len(text) <= most else text[: most - 1] + "…"

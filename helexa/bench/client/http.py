@@ -138,14 +138,20 @@ class Client:
             connection.close()
 
     def _silent(self, exchange: Exchange) -> Exchange:
-        """Without our keys, which some servers repeat in their errors: those are kept, and shown in reports."""
+        """Without our keys, which some servers repeat in their errors: those are kept, and shown in reports.
+
+        A stream may end in an error though its status is none.
+        """
+        events = tuple((at, self._hidden(data)) for at, data in exchange.events)
         if exchange.ok:
-            return exchange
-        body, events = exchange.body, exchange.events
+            return evolve(exchange, events=events)
+        headers = {name: self._hidden(value.encode()).decode() for name, value in exchange.headers.items()}
+        return evolve(exchange, headers=headers, body=self._hidden(exchange.body), events=events)
+
+    def _hidden(self, said: bytes) -> bytes:
         for secret in self._secrets:
-            body = body.replace(secret, b"[key]")
-            events = tuple((at, data.replace(secret, b"[key]")) for at, data in events)
-        return evolve(exchange, body=body, events=events)
+            said = said.replace(secret, b"[key]")
+        return said
 
 
 async def _converse(connection: Connection, request: bytes, answer: Answer, timeouts: Timeouts) -> None:

@@ -26,6 +26,8 @@ _NEAR: Final = 1.25
 _CAREFUL: Final = 0.9
 _STRIDE: Final = 8
 _FIRST_WORDS: Final = 12
+_MOST_WORDS: Final = 4
+"""For each token that is wanted: a word has one at least, and no count that says otherwise is followed for ever."""
 _WORDS: Final = tuple(
     """
     above across after again against alone along already also always among another answer apart apple around arrive
@@ -102,10 +104,12 @@ async def calibrate(tokens: int, count: Count) -> Bag:
         TargetError: what ``count`` raises; ``lying``: the count does not follow the text.
     """
     last = await _counted(words(_FIRST_WORDS), count)
+    if last.tokens <= 0:
+        raise TargetError("lying", "The server counts no tokens in a prompt that has words.")
     # The template's tokens are in this: more than a word has, so that the next one is too short rather than too long.
     slope, found = last.tokens / _FIRST_WORDS, {_FIRST_WORDS: last}
     for _ in range(_LOOKS):
-        size = _next_size(last, tokens, slope)
+        size = min(_next_size(last, tokens, slope), _MOST_WORDS * tokens)
         if size in found:
             break
         found[size] = await _counted(words(size), count)

@@ -16,7 +16,7 @@ from helexa.bench.measuring.guards import Guard, NeuronGuard
 from helexa.bench.measuring.session import Flight, Host, Session
 from helexa.bench.measuring.targets import Access, Facts, look
 from helexa.bench.measuring.tasks import Quiet, Task, Watch
-from helexa.bench.measuring.work import Work
+from helexa.bench.measuring.work import UNREADABLE, Work, unreadable
 from helexa.bench.records import Run
 
 __all__ = ["Guard", "NeuronGuard", "Quiet", "Task", "Watch", "measure", "new_batch"]
@@ -82,8 +82,8 @@ class _Measurement:
     _watch: Watch
     _guard: Guard | None
     _flight: Flight = field(factory=Flight)
-    _warmed: dict[tuple[Access, str, str], str] = field(factory=dict)
-    """Why a model does not answer, by what was asked of it; an empty text: it does."""
+    _warmed: dict[tuple[Access, str, str], Work | None] = field(factory=dict)
+    """The work that found out that a model does not answer, by what was asked of it; ``None``: it does."""
     _others: bool = False
 
     def close(self, reason: str, *, keep: bool) -> None:
@@ -133,9 +133,10 @@ class _Measurement:
         try:
             host = Host(await clients.enter_async_context(access.client()), self._flight)
             facts = await look(access)
-        except TargetError as error:
+        except (TargetError, *UNREADABLE) as error:
+            reason = str(error) if isinstance(error, TargetError) else unreadable(error)
             for work in works:
-                work.failed(str(error))
+                work.failed(reason)
         else:
             for work in works:
                 _introduce(work, facts, host)
@@ -147,9 +148,9 @@ class _Measurement:
         asked = (work.task.access, work.task.model, work.task.scenario.asks)
         if asked not in self._warmed:
             await work.warm()
-            self._warmed[asked] = work.reason
-        elif self._warmed[asked]:
-            work.failed(self._warmed[asked])
+            self._warmed[asked] = work if work.over else None
+        elif (first := self._warmed[asked]) is not None:
+            work.like(first)
         if not work.over and work.cold:
             await work.look_again()
         if not work.over:

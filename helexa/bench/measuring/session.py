@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from attrs import define, field, frozen
 
-from helexa.bench.client.exchanges import Exchange, TargetError
+from helexa.bench.client.exchanges import Exchange, TargetError, one_line
 from helexa.bench.client.http import Client, refusal
 from helexa.bench.measuring import dialect, prompts, timing
 from helexa.bench.measuring.facts import ModelFacts
@@ -20,6 +20,8 @@ CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
 WINDOW_SECONDS = 1.0
+LONGEST = 500
+"""Characters of why something failed."""
 _UNABLE = (400, 404, 405, 422, 501)
 _COUNT_TOKENS = 1
 """A prompt is counted by having it answered this shortly, where the server cannot just count."""
@@ -125,7 +127,7 @@ class Session:
     def sample(self, round: int, values: Mapping[str, float | None], error: str | None = None) -> Sample:  # noqa: A002
         """What a round has found out; values that are ``None`` are left out. It began at the last `mark`."""
         known = {} if error else {name: float(value) for name, value in values.items() if value is not None}
-        return Sample(round, self._began, known, error)
+        return Sample(round, self._began, known, None if error is None else one_line(error, LONGEST))
 
     async def bag(self, tokens: int) -> Bag:
         """The words of chat prompts of so many tokens.

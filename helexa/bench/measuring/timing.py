@@ -171,6 +171,8 @@ def _check_order(exchange: Exchange, arrivals: Sequence[float]) -> None:
     times = (exchange.sent_at, *arrivals, exchange.ended_at)
     if any(later < earlier - _CLOCK_NOISE for earlier, later in pairwise(times)):
         raise _lie("Time ran backwards while it answered.")
+    if arrivals[0] <= exchange.sent_at:
+        raise _lie("It answered before it was asked.")
 
 
 def _lie(sentence: str) -> TargetError:

@@ -8,18 +8,17 @@ from typing import Final
 
 from attrs import define, evolve, field
 
-from helexa.bench.client.exchanges import TargetError
+from helexa.bench.client.exchanges import TargetError, one_line
 from helexa.bench.measuring import energy
 from helexa.bench.measuring.scenario import Scenario, Skipped
-from helexa.bench.measuring.session import Session
+from helexa.bench.measuring.session import LONGEST, Session
 from helexa.bench.measuring.targets import LOOK, Facts, look, power
 from helexa.bench.measuring.tasks import Task, Watch
 from helexa.bench.records import Build, Cell, Metric, Outcome, Run, Sample
 
 FAILED_ROUNDS: Final = 2
 """So many in a row without a value, and the rest is not tried: what hangs would hang for hours."""
-_LONGEST: Final = 500
-_UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError)
+UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 """What reading an answer of an unexpected shape ends in; a server may answer anything."""
 
 
@@ -80,12 +79,21 @@ class Work:
         """It ends early; what it has makes it ``Run.broken_off`` if that is to be kept, and there is some."""
         self._end("ok" if keep and self._measured else "yielded", reason)
 
+    def like(self, other: "Work") -> None:
+        """It ends as another one did that asked the same of its model."""
+        if other._outcome is not None:  # noqa: SLF001 - of its own kind
+            self._end(other._outcome, other._reason)  # noqa: SLF001 - likewise
+
     def done(self) -> None:
         """All rounds are through."""
         if self._measured:
             self._end("ok", "")
         else:
-            self.failed(next((sample.error for sample in reversed(self._samples) if sample.error), "Nothing came."))
+            self.failed(self._last_error)
+
+    @property
+    def _last_error(self) -> str:
+        return next((sample.error for sample in reversed(self._samples) if sample.error), "Nothing came.")
 
     @property
     def _measured(self) -> bool:
@@ -93,7 +101,7 @@ class Work:
 
     def _end(self, outcome: Outcome, reason: str) -> None:
         if not self.over:
-            self._outcome, self._reason = outcome, _line(reason)
+            self._outcome, self._reason = outcome, one_line(reason, LONGEST)
 
     def tell(self, watch: Watch) -> None:
         """Tell of the end, once it has come."""
@@ -139,13 +147,8 @@ class Work:
             self.skipped(str(error))
         except TargetError as error:
             self.failed(str(error))
-        except _UNREADABLE as error:
-            self.failed(_unreadable(error))
-
-    @property
-    def reason(self) -> str:
-        """Why it is over without a figure; empty: it is not."""
-        return self._reason
+        except UNREADABLE as error:
+            self.failed(unreadable(error))
 
     async def round(self, number: int) -> Sequence[Sample]:
         """Measure once; the samples it gave, a failed one if that is what came of it."""
@@ -156,16 +159,23 @@ class Work:
             self.skipped(str(error))
             return ()
         except TargetError as error:
-            samples = [self._met.sample(number, {}, _line(str(error)))]
-        except _UNREADABLE as error:
-            samples = [self._met.sample(number, {}, _unreadable(error))]
+            samples = [self._met.sample(number, {}, str(error))]
+        except UNREADABLE as error:
+            samples = [self._met.sample(number, {}, unreadable(error))]
         self._keep(samples)
         return samples
 
     def _keep(self, samples: Sequence[Sample]) -> None:
         self._samples += samples
         self._in_vain = 0 if any(sample.values for sample in samples) else self._in_vain + 1
-        if self._in_vain >= FAILED_ROUNDS:
+        if self._in_vain >= FAILED_ROUNDS and not self.over:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """It would go on like this; what it has is no whole run."""
+        if self._measured:
+            self._end("ok", f"{FAILED_ROUNDS} rounds in a row failed: {self._last_error}")
+        else:
             self.done()
 
     async def _metered(self, number: int) -> Sequence[Sample]:
@@ -205,11 +215,6 @@ def _metrics(scenario: Scenario, samples: Sequence[Sample]) -> tuple[Metric, ...
     return (*scenario.metrics, energy.ENERGY) if powered else scenario.metrics
 
 
-def _unreadable(error: Exception) -> str:
-    return _line(f"The answer cannot be read: {type(error).__name__}: {error}")
-
-
-def _line(text: str) -> str:
-    """One line of a bounded length: servers say what they like."""
-    text = " ".join(text.split())
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+def unreadable(error: Exception) -> str:
+    """A sentence for what reading an answer of an unexpected shape has ended in."""
+    return f"The answer cannot be read: {type(error).__name__}: {error}"

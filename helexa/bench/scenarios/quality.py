@@ -50,7 +50,15 @@ class Quality(Scenario):
         """Ask for every text."""
         found = [each for text in PASSAGES for each in await _logprobs(session, text)]
         mean = math.fsum(found) / len(found)
-        return [session.sample(round, {"loglikelihood": mean, "perplexity": math.exp(-mean)})]
+        return [session.sample(round, {"loglikelihood": mean, "perplexity": perplexity(mean)})]
+
+
+def perplexity(mean: float) -> float | None:
+    """Of a mean log-likelihood in nats; ``None``: no number holds it, as of a model that is broken. Pure."""
+    try:
+        return math.exp(-mean)
+    except OverflowError:
+        return None
 
 
 async def _logprobs(session: Session, text: str) -> list[float]:

@@ -127,17 +127,9 @@ def _target(part: Fields) -> Target:
 def _cell(part: Fields) -> Cell:
     _only(part, fields_dict(Cell))
     cell = Cell(part.text("target"), part.text("model"), part.text("scenario"), part.mapping("parameters"))
-    if not _is_writable(cell):
+    if not cell.has_key:
         raise part.wrong("parameters", "fewer levels")
     return cell
-
-
-def _is_writable(cell: Cell) -> bool:
-    """More levels can be read than written."""
-    try:
-        return bool(cell.key)
-    except TypeError:
-        return False
 
 
 def _build(part: Fields) -> Build:

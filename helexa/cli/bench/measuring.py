@@ -57,7 +57,7 @@ async def look_at(ways: Sequence[Way]) -> tuple[list[Known], list[str]]:
 
 async def _known(way: Way) -> Known:
     access = way.access
-    async with Client(access.target.url, access.headers, trusted=access.trusted, timeouts=_PATIENCE) as client:
+    async with access.client(_PATIENCE) as client:
         facts = await look(access, client)
         aliases = way.aliases if access.target.kind != "cortex" else await _aliases(client)
     return Known(access, facts, aliases)

@@ -18,7 +18,7 @@ from helexa.cli.output import DONE, FAILED, WRONG, say
 if TYPE_CHECKING:
     from helexa.bench.records import Run
     from helexa.bench.scenarios import Scenario
-    from helexa.bench.storage.store import Filter
+    from helexa.bench.storage.store import Filter, Store
 
 Form: TypeAlias = Literal["table", "markdown", "html"]
 _FORMS: dict[str, Form] = {".md": "markdown", ".html": "html", ".htm": "html"}
@@ -84,10 +84,10 @@ def report(where: Where, ref: str | None, form: Form | None, to: Path | None) ->
     if form is None:
         form = "table" if to is None else _FORMS.get(to.suffix, "table")
     with closing(Store(where.database)) as store:
-        runs = list(store.every(where.filter)) if ref is None else runs_of(ref, store)
+        runs = runs_of(ref, store) if ref is not None else _kept(store, where.filter, whole=form == "html")
     if not runs:
         raise Failure(f"no runs are kept{_that(where)}; 'helexa bench run' measures.")
-    text = _report(runs if form == "html" or ref is not None else _newest(runs), form)
+    text = _report(runs, form)
     if to is None:
         sys.stdout.write(text)
     else:
@@ -98,6 +98,12 @@ def report(where: Where, ref: str | None, form: Form | None, to: Path | None) ->
 def _that(where: Where) -> str:
     given = (where.targets, where.models, where.scenarios, where.since)
     return " that are like this" if any(given) else ""
+
+
+def _kept(store: "Store", which: "Filter", *, whole: bool) -> "list[Run]":
+    """All runs for the page, which has their history; else the newest of each cell, and no more of them in memory."""
+    found = store.every(which)
+    return list(found) if whole else _newest(found)
 
 
 def _newest(runs: "Iterable[Run]") -> "list[Run]":

@@ -83,8 +83,10 @@ def run(plan: Plan) -> int:
     with closing(Store(plan.database)) as store:
         before = _before_measuring(plan, store, {each.access.target.name for each in found})
         result = _measure(plan, found)
-        compared = evolve(result, comparison=None if result.broken_off else _compared(plan, store, result.runs, before))
-        kept = _keep(plan, store, result.runs)
+        try:  # before they are kept: else they were part of their own history
+            compared = result if result.broken_off else _with_comparison(plan, store, result, before)
+        finally:
+            kept = _keep(plan, store, result.runs)
     _show(plan, compared)
     return compared.code if kept else FAILED
 
@@ -144,6 +146,18 @@ def _shown() -> Any:
     from helexa.cli.bench.progress import Lines
 
     return Lines(say)
+
+
+def _with_comparison(plan: Plan, store: "Store", result: Result, before: "Sequence[Run] | None") -> Result:
+    """What was measured is worth showing though there is nothing to be read of earlier runs."""
+    from helexa.bench.storage.store import StoreError
+
+    try:
+        return evolve(result, comparison=_compared(plan, store, result.runs, before))
+    except StoreError as error:
+        trouble = f"what was measured is not compared: {error}."
+        fail(trouble)
+        return evolve(result, troubles=[*result.troubles, trouble])
 
 
 def _compared(plan: Plan, store: "Store", runs: "Sequence[Run]", before: "Sequence[Run] | None") -> "Comparison | None":
