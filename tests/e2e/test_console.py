@@ -63,7 +63,7 @@ def test_help_palette_filter_and_jump_are_a_key_away(fleet: Fleet) -> None:
         console.press(*"Logs")
         console.sees("key: 8")
         console.press("Enter")
-        console.sees("node.up")
+        console.sees("following")
         console.press("1")
         console.sees("local")
         console.press("C-o", "Escape", "q")
