@@ -1,7 +1,7 @@
 """What the command palette offers: the screens, and everything that can be done on the one in front."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from itertools import islice
 
@@ -41,23 +41,21 @@ class Everything(Provider):
 
     async def discover(self) -> Hits:
         """Everything."""
-        for title, action, keys in self._offers():
-            yield DiscoveryHit(title, partial(self._run, action), help=keys)
+        for title, do, keys in self._offers():
+            yield DiscoveryHit(title, do, help=keys)
 
     async def search(self, query: str) -> Hits:
         """What fits the words."""
         matcher = self.matcher(query)
-        for title, action, keys in self._offers():
+        for title, do, keys in self._offers():
             if (score := matcher.match(title)) > 0:
-                yield Hit(score, matcher.highlight(title), partial(self._run, action), help=keys)
+                yield Hit(score, matcher.highlight(title), do, help=keys)
 
-    def _offers(self) -> Iterator[tuple[str, str, str]]:
-        """Title, action and key of each thing that can be done now."""
+    def _offers(self) -> Iterator[tuple[str, Callable[[], Awaitable[object]], str]]:
+        """Title, deed and key of each thing that can be done now; each is done where its binding is."""
         seen = set()
-        for _, binding, enabled, _ in self.screen.active_bindings.values():
+        for node, binding, enabled, _ in self.screen.active_bindings.values():
             if enabled and binding.description and binding.action not in seen and not moves(binding.action):
                 seen.add(binding.action)
-                yield binding.description, binding.action, f"key: {self.app.get_key_display(binding)}"
-
-    async def _run(self, action: str) -> None:
-        await self.screen.run_action(action)
+                do = partial(self.app.run_action, binding.action, node)
+                yield binding.description, do, f"key: {self.app.get_key_display(binding)}"

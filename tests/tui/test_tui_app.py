@@ -226,6 +226,21 @@ def test_help_tells_the_keys_of_the_screen_and_of_the_console_once_each() -> Non
     consoles.run(app, steps)
 
 
+def test_what_is_chosen_in_the_palette_is_done_where_it_belongs() -> None:
+    app, _, _ = consoles.console()
+
+    async def steps(pilot: Pilot[None]) -> None:
+        offers = {title: do for title, do, _ in Everything(app.screen)._offers()}
+        await offers["Logs"]()
+        await consoles.settle(pilot)
+        assert app.screen.TITLE == "Logs"
+        await offers["Help"]()
+        await consoles.settle(pilot)
+        assert isinstance(app.screen, Help)
+
+    consoles.run(app, steps)
+
+
 def test_the_palette_offers_the_screens_and_what_the_screen_does_and_no_moves() -> None:
     app, _, _ = consoles.console(*consoles.seen(fleet=FLEET))
 
