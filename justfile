@@ -96,3 +96,7 @@ bench-client *arguments:
 # how soon the console opens, how fast it draws a key, and what it costs; e.g. `just bench-console --seconds 30`
 bench-console *arguments:
     {{ python }} benchmarks/console.py {{ arguments }}
+
+# take the README's pictures of the console anew
+tour:
+    {{ python }} docs/tour/take.py

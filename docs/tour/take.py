@@ -2,8 +2,8 @@
 
     just tour
 
-Runs a fleet with the bundled model on free ports, with a state of its own, measures it twice for the Bench screen, has a
-few clients ask it something all the time, and writes an SVG of each screen beside this file.
+Runs a fleet with the bundled model on free ports, with a state of its own, measures it twice for the Bench screen, has
+a few clients ask it something all the time, and writes an SVG of each screen beside this file.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -55,7 +55,6 @@ interval = "never"
 """
 FONT = re.compile(r"@font-face \{.*?\}", re.DOTALL)
 """Textual's pictures name fonts of other hosts; whatever shows them has a monospaced one of its own."""
-Steps = Callable[[Pilot[None]], Awaitable[None]]
 
 
 def free_ports(count: int) -> list[int]:
@@ -110,9 +109,10 @@ async def ask(url: str, number: int) -> None:
             await asyncio.sleep(0.3)
 
 
-async def chat(pilot: Pilot[None]) -> None:
-    """A question, and its answer."""
-    await pilot.press(*"What is the capital of France?".replace(" ", "_").replace("?", "!").replace("_", " ").split(" "))
+async def converse(pilot: Pilot[None]) -> None:
+    """A question in the chat, and its answer."""
+    await pilot.press("i", *"What is the capital of France?", "enter")
+    await pilot.pause(4)
 
 
 async def visit(app: Console, take: Callable[[str], None]) -> None:
@@ -120,6 +120,8 @@ async def visit(app: Console, take: Callable[[str], None]) -> None:
         for number, name in enumerate(SCREENS, start=1):
             await pilot.press(str(number))
             await pilot.pause(6 if name in ("fleet", "bench") else 3)
+            if name == "chat":
+                await converse(pilot)
             take(name)
 
 
