@@ -11,6 +11,8 @@ from tui.shapes import Actor, Event, Fleet, Held, Line, Model, Node, Requests
 
 HISTORY: Final = 120
 """Readings that are kept of each device and model, for sparklines."""
+STILL_SECONDS: Final = 5.0
+"""After which a model that has counted no tokens is idle."""
 MOST_LINES: Final = 5000
 MOST_EVENTS: Final = 1000
 
@@ -106,14 +108,19 @@ class World:
             )
 
     def _follow_model(self, node: str, model: Held, at: float) -> None:
-        """Its speed, from what its engine has counted since the last look; one that began anew counts from 0 again."""
+        """Its speed, from what its engine has counted since it counted last; one that began anew counts from 0 again.
+
+        The gateway looks at a node less often than it is asked here, so a count that stands still for a moment says
+        nothing: taken for idleness, every other reading would be 0 and those between twice too high.
+        """
         if model.steps is None:
             return
         key, now = (node, model.id), model.steps.new_tokens
-        then, before = self._steps.get(key, (at, now))
+        then, before = self._steps.setdefault(key, (at, now))
+        if at <= then or (now == before and at - then < STILL_SECONDS):
+            return
         self._steps[key] = (at, now)
-        if at > then:
-            self.rates.setdefault(key, Course()).add(tokens=max(0, now - before) / (at - then))
+        self.rates.setdefault(key, Course()).add(tokens=max(0, now - before) / (at - then))
 
     def _forget_others(self, fleet: Fleet) -> None:
         """What is gone, so that memory does not grow with names that come and go."""

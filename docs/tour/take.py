@@ -123,6 +123,7 @@ async def visit(app: Console, take: Callable[[str], None]) -> None:
             if name == "chat":
                 await converse(pilot)
             take(name)
+            await pilot.press("escape")
 
 
 async def tour(url: str, bench_url: str) -> None:

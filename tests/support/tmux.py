@@ -65,6 +65,15 @@ class Terminal:
 
         return wait_until(look, SECONDS, lambda: f"{texts} on the screen, which shows\n{self.shown()}")
 
+    def leave(self) -> None:
+        """Press ``q`` until the command has ended well: one that follows Escape at once is Alt+q to a terminal."""
+
+        def ended() -> bool:
+            self.press("q")
+            return "rc=0" in self.shown()
+
+        wait_until(ended, SECONDS, lambda: f"the end, but\n{self.shown()}")
+
     def misses(self, text: str) -> None:
         """Wait until this is not on the screen."""
         wait_until(lambda: text not in self.shown(), SECONDS, lambda: f"no {text!r}, but\n{self.shown()}")

@@ -85,7 +85,14 @@ def test_tokens_a_second_are_what_an_engine_counted_since_the_last_look() -> Non
     world = World()
     for at, tokens in ((10.0, 100), (12.0, 160), (13.0, 5), (13.0, 9), (14.0, 105)):
         world.take("fleet", {"nodes": [node(models=[model(tokens)])]}, at)
-    assert world.rates["a", "m"].of("tokens") == [30.0, 0.0, 96.0]  # it began anew, and was looked at twice at once
+    assert world.rates["a", "m"].of("tokens") == [30.0, 0.0, 100.0]  # it began anew, and was looked at twice at once
+
+
+def test_a_count_that_the_gateway_has_not_looked_at_anew_is_not_taken_for_idleness() -> None:
+    world = World()
+    for at, tokens in ((0.0, 0), (1.0, 0), (2.0, 200), (3.0, 200), (4.0, 400), (5.0, 400), (9.5, 400)):
+        world.take("fleet", {"nodes": [node(models=[model(tokens)])]}, at)
+    assert world.rates["a", "m"].of("tokens") == [100.0, 100.0, 0.0]
 
 
 def test_what_has_gone_is_forgotten() -> None:
