@@ -11,7 +11,7 @@ import psutil
 import pytest
 from browsers import CHROMIUM, Page, browse, different_rows
 from harness import Fleet, make_fleet, wait_until
-from tmux import TMUX, Terminal
+from tmux import SECONDS, TMUX, Terminal
 
 terminal = pytest.mark.skipif(TMUX is None, reason="tmux, the terminal that the console is driven in, is not installed")
 browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed to open the console's page in")
@@ -67,7 +67,9 @@ def test_help_palette_filter_and_jump_are_a_key_away(fleet: Fleet) -> None:
         console.press("1")
         console.sees("local")
         console.press("C-o")
+        wait_until(lambda: re.search(r"^[a-z].*local", console.shown(), re.MULTILINE), SECONDS, "a letter at a line")
         console.press("Escape")
+        wait_until(lambda: not re.search(r"^[a-z].*local", console.shown(), re.MULTILINE), SECONDS, "no letter")
         console.leave()
 
 
