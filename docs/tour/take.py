@@ -117,13 +117,12 @@ async def converse(pilot: Pilot[None]) -> None:
 
 async def visit(app: Console, take: Callable[[str], None]) -> None:
     async with app.run_test(size=SIZE) as pilot:
-        for number, name in enumerate(SCREENS, start=1):
-            await pilot.press(str(number))
+        for name in sorted(SCREENS, key=lambda each: each == "chat"):  # last: what is pressed then is written there
+            await pilot.press(str(list(SCREENS).index(name) + 1))
             await pilot.pause(6 if name in ("fleet", "bench") else 3)
             if name == "chat":
                 await converse(pilot)
             take(name)
-            await pilot.press("escape")
 
 
 async def tour(url: str, bench_url: str) -> None:
