@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from typing import ClassVar, cast
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Footer
+from textual.widgets import Footer, Static
 
 from tui.host import Host
 from tui.messages import Filtered, LinkChanged
@@ -75,6 +76,13 @@ class ConsoleScreen(Screen[None]):
         bar = self.query_one(LinkBar)
         bar.state, bar.reason = link.state, link.reason
         bar.where, bar.note = self.console.where, self.console.note
+
+    def say(self, place: str, text: Text | None) -> None:
+        """Show a text at a place, if it is another one than before; ``None``: there is nothing to say there."""
+        widget = self.query_one(place, Static)
+        widget.display = text is not None
+        if text is not None and text != widget.content:
+            widget.update(text)
 
     def action_filter(self) -> None:
         """Open the filter."""

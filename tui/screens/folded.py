@@ -150,24 +150,18 @@ class FoldedScreen(ConsoleScreen):
         order = "" if self.order == self.ORDERS[0] else f"{self.order} "
         width = self.size.width - len(order)
         shown = self._shown = self.look(world, width, _FEW if self.size.height < _TALL else _MORE)
-        self._say(".absence", shown.absence)
-        self._say(".notice", shown.notice)
-        self._say(".summary", None if shown.summary is None else _with_end(shown.summary, order, width))
+        self.say(".absence", shown.absence)
+        self.say(".notice", shown.notice)
+        self.say(".summary", None if shown.summary is None else _with_end(shown.summary, order, width))
         self.folds.display = shown.absence is None
         if shown.painter is None:
             self.folds.clear()
         else:
             self.folds.show_groups(shown.groups, shown.painter)
 
-    def _say(self, place: str, text: Text | None) -> None:
-        widget = self.query_one(place, Static)
-        widget.display = text is not None
-        if text is not None and text != widget.content:
-            widget.update(text)
-
     def _show_below(self, world: World) -> None:
         roomy = self.size.height >= _TALL and self._shown.absence is None
-        self._say(".below", self.below(world, _BELOW, self.folds.size.width - 2) if roomy else None)
+        self.say(".below", self.below(world, _BELOW, self.folds.size.width - 2) if roomy else None)
 
     def _show_details(self) -> None:
         """Beside the list where there is room, and in front of it where the operator asked for that."""

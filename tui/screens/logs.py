@@ -97,9 +97,9 @@ class LogsScreen(ConsoleScreen):
         self._show_words(world)
 
     def _show_words(self, world: World) -> None:
-        self._say(".summary", self._summary())
+        self.say(".summary", self._summary())
         problem = self._journal.sieve.problem or world.errors.get("logs")
-        self._say(".notice", Text(problem) if problem else None)
+        self.say(".notice", Text(problem) if problem else None)
         self._show_details()
 
     def _summary(self) -> Text:
@@ -110,12 +110,6 @@ class LogsScreen(ConsoleScreen):
         text.append("  following" if lines.following else f"  stopped, {lines.below:,} below (G follows)", "italic")
         text.truncate(max(1, self.size.width), overflow="ellipsis")
         return text
-
-    def _say(self, place: str, text: Text | None) -> None:
-        widget = self.query_one(place, Static)
-        widget.display = text is not None
-        if text is not None and text != widget.content:
-            widget.update(text)
 
     def _show_details(self) -> None:
         """Beside the list where there is room. In front of it stays what was opened."""

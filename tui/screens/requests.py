@@ -98,8 +98,8 @@ class RequestsScreen(ConsoleScreen):
         if looks == self._shown:
             return
         self._shown = looks
-        self._say(".notice", Text(problem) if problem else None)
-        self._say(".summary", view.summary(world.requests, self._order, self.size.width, ended=self._ended))
+        self.say(".notice", Text(problem) if problem else None)
+        self.say(".summary", view.summary(world.requests, self._order, self.size.width, ended=self._ended))
         self._show_table(world.requests)
         self._show_details()
 
@@ -118,12 +118,6 @@ class RequestsScreen(ConsoleScreen):
         if self._offered != (offered := self._is_running(self.current)):
             self._offered = offered
             self.refresh_bindings()
-
-    def _say(self, place: str, text: Text | None) -> None:
-        widget = self.query_one(place, Static)
-        widget.display = text is not None
-        if text is not None and text != widget.content:
-            widget.update(text)
 
     def _show_details(self) -> None:
         """Beside the list where there is room, and in front of it where the operator asked for that."""
