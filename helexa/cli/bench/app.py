@@ -8,6 +8,7 @@ import typer
 
 from helexa.cli.bench import options as o
 from helexa.cli.bench.output import end_with
+from helexa.cli.manage import Json, Url
 
 _SMALLEST = "5%"
 Suite = Literal["quick", "standard", "full"]
@@ -25,7 +26,7 @@ bench_app = typer.Typer(
 @bench_app.command()
 def run(  # noqa: PLR0913, PLR0917 - each is an option of the command
     context: typer.Context,
-    url: o.Url = o.DEFAULT_URL,
+    url: Url = o.DEFAULT_URL,
     key: o.ApiKey = None,
     name: Annotated[Any, typer.Option("--name", metavar="NAME", parser=o.called, help="What to call it.")] = "fleet",
     topology: o.Neurons = None,
@@ -41,7 +42,7 @@ def run(  # noqa: PLR0913, PLR0917 - each is an option of the command
     database: o.Database = o.DEFAULT_DATABASE,
     *,
     no_save: Annotated[bool, typer.Option("--no-save", help="Keep nothing of it.")] = False,
-    as_json: o.Json = False,
+    as_json: Json = False,
 ) -> None:
     """Measure, show medians with their intervals, keep them, and compare them with the last ones.
 
@@ -83,7 +84,7 @@ def compare(  # noqa: PLR0913 - each is an option of the command
     form: Annotated[Literal["table", "markdown"], typer.Option("--format", help="As what.")] = "table",
     database: o.Database = o.DEFAULT_DATABASE,
     *,
-    as_json: o.Json = False,
+    as_json: Json = False,
 ) -> None:
     """Compare two batches, labels, builds, targets or exported files, as in: helexa bench compare previous last."""
     from helexa.cli.bench import reading
@@ -124,7 +125,7 @@ def runs(  # noqa: PLR0913, PLR0917 - each is an option of the command
     scenario: o.OnlyScenarios = None,
     database: o.Database = o.DEFAULT_DATABASE,
     *,
-    as_json: o.Json = False,
+    as_json: Json = False,
 ) -> None:
     """List the batches that are kept, or the runs of one."""
     from helexa.cli.bench import reading
@@ -166,7 +167,7 @@ def bring_in(
 
 
 @bench_app.command()
-def scenarios(*, as_json: o.Json = False) -> None:
+def scenarios(*, as_json: Json = False) -> None:
     """List the scenarios, their parameters, and the suites."""
     from helexa.cli.bench import reading
 

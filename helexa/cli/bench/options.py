@@ -135,11 +135,9 @@ def twice(names: Iterable[str]) -> str | None:
     return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
 
 
-Url = Annotated[str, typer.Option("--url", envvar="HELEXA_URL", help="The fleet's base URL.", show_default=True)]
 ApiKey = Annotated[
     str | None, typer.Option("--key", envvar="HELEXA_API_KEY", help="API key, if the fleet asks for one.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Database = Annotated[
     Any,
     typer.Option(
