@@ -6,6 +6,7 @@ event rates is scripted: 20 nodes of 2 devices and 10 models, read once a second
     .venv/bin/python benchmarks/console.py [--seconds 10] [--json FILE]
 """
 
+# ruff: noqa: SLF001 - the last step before a terminal is private to Textual
 import argparse
 import asyncio
 import contextlib
@@ -21,13 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from textual import events
 from textual.pilot import Pilot
+from textual.screen import Screen
 
 from tui.app import Console, replay
+from tui.garbage import Garbage
 from tui.live import Tell
 from tui.messages import Happened, LinkChanged, Seen
 from tui.recording import Recorder
 from tui.shapes import Event
+from tui.widgets.foldedlist import FoldedList
 
 NODES, DEVICES, MODELS = 20, 2, 10
 SIZE = (160, 48)
@@ -102,6 +107,7 @@ def _seconds(code: str) -> float:
 
 
 async def _with(app: Console, steps: Callable[[Pilot[None]], Awaitable[None]]) -> None:
+    app.garbage = Garbage()  # as a console has that is a process of its own
     async with app.run_test(size=SIZE) as pilot:
         await pilot.pause()
         await steps(pilot)
@@ -121,7 +127,7 @@ async def keys(rate: float, seconds: float) -> dict[str, float]:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             begin, before = time.perf_counter(), time.process_time()
-            await _press(app, "down" if len(took) % 2 else "up")
+            await _press(app, "up" if len(took) % 2 else "down")
             took.append(1000 * (time.perf_counter() - begin))
             used.append(1000 * (time.process_time() - before))
             await asyncio.sleep(PRESS_EVERY)
@@ -134,13 +140,22 @@ async def keys(rate: float, seconds: float) -> dict[str, float]:
 
 
 async def _press(app: Console, key: str) -> None:
-    """As a driver hands it on; done once the screen has been drawn after it."""
-    from textual import events
+    """As a driver hands it on; done once the line that the cursor comes to has been handed to the terminal.
 
-    drawn = asyncio.Event()
+    Textual's own ``call_after_refresh`` does not do: a widget tells its screen only later that it is to be drawn.
+    """
+    folds, drawn = app.screen.query_one(FoldedList), asyncio.Event()
+    before, display = folds._cursor, app._display
+
+    def shown(screen: Screen[None], renderable: Any) -> None:
+        display(screen, renderable)
+        if folds._cursor != before and folds._cursor + 1 - folds.scroll_offset.y in folds._drawn:
+            drawn.set()
+
+    app._display = shown  # type: ignore[method-assign] - the last step before the terminal
     app.post_message(events.Key(key, None))
-    app.call_later(lambda: app.screen.call_after_refresh(drawn.set))
     await drawn.wait()
+    app._display = display  # type: ignore[method-assign]
 
 
 async def processor(rate: float, seconds: float) -> dict[str, float]:

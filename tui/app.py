@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import Provider
@@ -12,18 +13,20 @@ from textual.filter import LineFilter, NoColor
 from textual.message import Message
 from textual.theme import Theme
 
+from helexa.imports import without
 from tui import glyphs, terminals
 from tui.client import FleetError
 from tui.commands import Everything
 from tui.feeds import FEEDS
+from tui.garbage import CHECK_SECONDS, Garbage
 from tui.live import Live, Source
-from tui.messages import Happened, LinkChanged, Seen
+from tui.messages import Happened, LinkChanged, LogWanted, Seen
 from tui.operations import Operations
 from tui.recording import Recorder, RecordingError, Replay
 from tui.screens.base import ConsoleScreen
 from tui.screens.dialogs import Confirm
 from tui.screens.help import Help
-from tui.screens.registry import SCREENS
+from tui.screens.registry import SCREENS, makers
 from tui.themes import ANSI_DARK, ANSI_LIGHT, PLAIN, THEMES
 from tui.widgets.jump import Jump, Target, targets
 from tui.world import World
@@ -43,16 +46,17 @@ class Console(App[None]):
 
     Attributes:
         leaving: what is asked before the console is left; ``None``: nothing.
+        garbage: where the console has a process of its own, what cleans up in it.
     """
 
     TITLE = "helexa"
     CSS_PATH: ClassVar[Any] = sorted(Path(__file__).parent.joinpath("styles").glob("*.tcss"))
-    MODES: ClassVar[dict[str, Any]] = dict(SCREENS)
+    MODES: ClassVar[dict[str, Any]] = makers()
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = App.COMMANDS | {Everything}
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
-            Binding(str(number), f"switch_mode('{name}')", screen.TITLE or name, show=False)
-            for number, (name, screen) in enumerate(SCREENS.items(), start=1)
+            Binding(str(number), f"switch_mode('{screen.name}')", screen.title, show=False)
+            for number, screen in enumerate(SCREENS.values(), start=1)
         ),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("ctrl+o", "jump", "Jump to a letter", show=False),
@@ -73,6 +77,7 @@ class Console(App[None]):
         self.link = LinkChanged("connecting")
         self.where = where
         self.leaving: str | None = None
+        self.garbage: Garbage | None = None
         self._drawn_at = 0.0
         self._draw_due = False
 
@@ -84,7 +89,7 @@ class Console(App[None]):
     @property
     def tabs(self) -> tuple[tuple[str, str], ...]:
         """Key and title of each screen."""
-        return tuple((str(number), screen.TITLE or name) for number, (name, screen) in enumerate(SCREENS.items(), 1))
+        return tuple((str(number), screen.title) for number, screen in enumerate(SCREENS.values(), start=1))
 
     @property
     def note(self) -> str:
@@ -105,6 +110,15 @@ class Console(App[None]):
         self.theme = THEMES[0].name if terminals.has_colours() and not self.no_color else PLAIN
         self.switch_mode(next(iter(SCREENS)))
         self.run_worker(self.source.run(self._wanted, self._tell), name="source", exit_on_error=True)
+        if self.garbage is not None:
+            self.call_after_refresh(self.garbage.begin)
+            self.set_interval(CHECK_SECONDS, self.garbage.check)
+
+    async def on_event(self, event: events.Event) -> None:
+        """Everything that a terminal tells comes through here."""
+        if self.garbage is not None and isinstance(event, events.InputEvent):
+            self.garbage.touched()
+        await super().on_event(event)
 
     def _follow_theme(self, theme: Theme) -> None:
         self.set_class(theme.name == PLAIN, "-plain")
@@ -212,6 +226,11 @@ class Console(App[None]):
         """Show a letter on everything that can be gone to."""
         self.push_screen(Jump(targets(self.screen)), _go)
 
+    async def show_log(self, wanted: LogWanted) -> None:
+        """Go to the Logs screen, and have it look for something."""
+        await self.switch_mode("logs")
+        self.screen.post_message(wanted)
+
     def confirmed(self, question: str, verb: str, then: Callable[[], None]) -> None:
         """Ask before something is destroyed, and only then do it."""
         self.push_screen(Confirm(question, verb), lambda answer: then() if answer else None)
@@ -244,6 +263,8 @@ def live(url: str, key: str | None, bench_url: str, *, readonly: bool, recorder:
     Raises:
         FleetError: a URL is none.
     """
+    with without("trio"):  # which httpcore brings in for its own backend: a tenth of the time that the console opens in
+        import httpcore  # noqa: F401 - by httpx, when the first client is made
     operations = None if readonly else Operations(url, key)
     return Console(Live(url, key, bench_url), operations, url, recorder)
 

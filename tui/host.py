@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from tui.live import Source
-from tui.messages import LinkChanged
+from tui.messages import LinkChanged, LogWanted
 from tui.operations import Operations
 from tui.world import World
 
@@ -43,3 +43,6 @@ class Host(Protocol):
 
     def do(self, doing: Coroutine[Any, Any, str], *refresh: str) -> None:
         """Do something in the background, say how it went, and have what it changed read at once."""
+
+    async def show_log(self, wanted: LogWanted) -> None:
+        """Go to the Logs screen, and have it look for something."""

@@ -58,3 +58,16 @@ class Filtered(Message):
     """What the operator wants to see of a list; empty: everything."""
 
     text: str
+
+
+@dataclass
+class LogWanted(Message):
+    """What the Logs screen is to look for.
+
+    Attributes:
+        words: as its filter takes them.
+        node: in whose log; ``""``: the gateway's.
+    """
+
+    words: str
+    node: str = ""

@@ -88,12 +88,13 @@ def show(wanted: Wanted, leaving: str | None = None) -> int:
     if os.environ.get("TERM") == "linux":  # its fonts have letters, and hardly any sign
         os.environ.setdefault("HELEXA_ASCII", "1")
     from tui.client import FleetError
+    from tui.garbage import Garbage
     from tui.recording import RecordingError
 
     try:
         with ExitStack() as files:
             found = _make(wanted, files)
-            found.leaving = leaving
+            found.leaving, found.garbage = leaving, Garbage()
             found.run()
     except (FleetError, RecordingError) as error:
         return fail(str(error))

@@ -67,7 +67,9 @@ def test_every_screen_has_a_number_and_opens_with_nothing_known() -> None:
                 await pilot.pause()
             assert front(app) == name
             await consoles.settle(pilot)
-            assert script.wanted() >= SCREENS[name].FEEDS
+            kind = SCREENS[name].load()
+            assert (name, SCREENS[name].title) == (kind.NAME, kind.TITLE)
+            assert script.wanted() >= kind.FEEDS
             if name == "chat":  # whose first part takes numbers as text
                 app.switch_mode("fleet")
                 await pilot.pause()
@@ -82,7 +84,7 @@ def test_the_feeds_of_a_screen_are_read_at_once_when_it_comes_to_the_front() -> 
         script.poked.clear()
         app.switch_mode("requests")
         await pilot.pause()
-        assert set(script.poked) >= SCREENS["requests"].FEEDS
+        assert set(script.poked) >= SCREENS["requests"].load().FEEDS
 
     consoles.run(app, steps)
 

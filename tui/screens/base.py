@@ -1,7 +1,7 @@
 """What every screen is: a line on top, something that shows the world, a footer."""
 
 from collections.abc import Iterable
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -14,6 +14,7 @@ from tui.host import Host
 from tui.messages import Filtered, LinkChanged
 from tui.widgets.filterbar import FilterBar
 from tui.widgets.linkbar import LinkBar
+from tui.widgets.said import say
 from tui.widgets.table import LiveTable
 from tui.world import World
 
@@ -36,6 +37,10 @@ class ConsoleScreen(Screen[None]):
         Binding("slash", "filter", "Filter", key_display="/"),
         Binding("escape", "show_all", "Show everything again", show=False),
     ]
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._able: tuple[bool | None, ...] = ()
 
     @property
     def console(self) -> Host:
@@ -79,10 +84,14 @@ class ConsoleScreen(Screen[None]):
 
     def say(self, place: str, text: Text | None) -> None:
         """Show a text at a place, if it is another one than before; ``None``: there is nothing to say there."""
-        widget = self.query_one(place, Static)
-        widget.display = text is not None
-        if text is not None and text != widget.content:
-            widget.update(text)
+        say(self.query_one(place, Static), text)
+
+    def offer(self) -> None:
+        """Have the footer made anew where other keys can be used than before: that takes as long as a whole screen."""
+        able = tuple(self.check_action(each.action, ()) for each in self.BINDINGS if isinstance(each, Binding))
+        if able != self._able:
+            self._able = able
+            self.refresh_bindings()
 
     def action_filter(self) -> None:
         """Open the filter."""

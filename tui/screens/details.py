@@ -9,6 +9,8 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from tui.widgets.said import say
+
 
 class DetailsPane(VerticalScroll, can_focus=False):
     """Beside a list."""
@@ -19,7 +21,7 @@ class DetailsPane(VerticalScroll, can_focus=False):
 
     def say(self, text: Text) -> None:
         """Show this; what is shown already is not drawn anew."""
-        _say(self.query_one(Static), text)
+        say(self.query_one(Static), text)
 
 
 class Details(ModalScreen[None]):
@@ -50,7 +52,7 @@ class Details(ModalScreen[None]):
         """Show this from now on."""
         self._text = text
         if self.is_mounted:
-            _say(self.query_one(".details Static", Static), text)
+            say(self.query_one(".details Static", Static), text)
 
     def action_leave(self) -> None:
         """Back to the list."""
@@ -68,9 +70,3 @@ class Details(ModalScreen[None]):
             pane.scroll_down(animate=False)
         else:
             pane.scroll_up(animate=False)
-
-
-def _say(place: Static, text: Text) -> None:
-    shown = place.content
-    if not isinstance(shown, Text) or shown.plain != text.plain or shown.spans != text.spans:
-        place.update(text)

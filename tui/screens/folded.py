@@ -13,10 +13,9 @@ from textual.widgets import Static
 
 from tui.commands import Offers
 from tui.glyphs import has_unicode
-from tui.messages import Filtered
+from tui.messages import Filtered, LogWanted
 from tui.screens.base import ConsoleScreen
 from tui.screens.details import Details, DetailsPane
-from tui.screens.logs import LogsScreen
 from tui.views.page import Page
 from tui.widgets.foldedlist import FoldedList, Moved, Opened, Painter
 from tui.widgets.folding import Group
@@ -203,7 +202,7 @@ class FoldedScreen(ConsoleScreen):
     def on_moved(self, _: Moved) -> None:
         """Other details, and other things that can be done."""
         self._show_details()
-        self.refresh_bindings()
+        self.offer()
 
     def on_opened(self, _: Opened) -> None:
         """Details."""
@@ -229,10 +228,7 @@ class FoldedScreen(ConsoleScreen):
         if (content := self.content) is None:
             return
         node, words = self.log_of(content)
-        await self.app.switch_mode(LogsScreen.NAME)
-        if isinstance(screen := self.app.screen, LogsScreen):
-            screen.look_for(words)
-            screen.look_at(node)
+        await self.console.show_log(LogWanted(words, node))
 
     def action_copy(self) -> None:
         """The name of what the cursor is on."""

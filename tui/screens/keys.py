@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar
 
+from rich.text import Text
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.containers import Container, VerticalScroll
@@ -86,10 +87,8 @@ class KeysScreen(ConsoleScreen):
 
     def _show(self, world: World) -> None:
         self.ring = Keyring.of(world)
-        trouble = self.query_one("#trouble", Static)
         told = keys.trouble(world)
-        trouble.update(told)
-        trouble.display = bool(told)
+        self.say("#trouble", Text(told) if told else None)
         width = self.size.width - (_DETAILS if self.size.width >= _WIDE else 0)
         rows = keys.rows(self.ring, revoked=self._revoked)
         self.table.show_rows(rows, keys.columns(self.ring, width - 2))
@@ -98,7 +97,7 @@ class KeysScreen(ConsoleScreen):
     def _show_key(self) -> None:
         key = self._current
         told = keys.hint(self.ring, self.console.world, revoked=self._revoked)
-        self.query_one("#key", Static).update(told if key is None else keys.details(self.ring, key, told))
+        self.say("#key", Text(told) if key is None else keys.details(self.ring, key, told))
 
     @on(DataTable.RowHighlighted, "#keys")
     def _moved(self) -> None:

@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from tui.commands import Offers
 from tui.glyphs import has_unicode
-from tui.messages import Filtered
+from tui.messages import Filtered, LogWanted
 from tui.screens.base import ConsoleScreen
 from tui.screens.details import Details, DetailsPane
 from tui.views.log_lines import drawn, page, wanted, whose
@@ -161,6 +161,12 @@ class LogsScreen(ConsoleScreen):
         self._journal.look_at(node, self.console.world)
         self.lines.following = True
         self._sift()
+
+    def on_log_wanted(self, message: LogWanted) -> None:
+        """Another screen sends the operator here."""
+        self.look_for(message.words)
+        if message.node:
+            self.look_at(message.node)
 
     def show_level(self, level: str) -> None:
         """From this level on."""

@@ -99,10 +99,8 @@ class ModelsScreen(ConsoleScreen):
         self._show_places()
 
     def _show_models(self, world: World) -> None:
-        trouble = self.query_one("#trouble", Static)
         told = models.trouble(world)
-        trouble.update(told)
-        trouble.display = bool(told)
+        self.say("#trouble", Text(told) if told else None)
         columns = models.columns(self.catalogue, self.size.width - 2)
         self.table.show_rows(self._rows.of(self.catalogue, columns), columns)
 
@@ -129,7 +127,7 @@ class ModelsScreen(ConsoleScreen):
             self.places.move_cursor(row=0, animate=False)
         note = "" if name is None else places.note(world, self.catalogue, name)
         facts = Text("") if name is None else models.facts(self.catalogue, name)
-        self.query_one("#facts", Static).update(Text.assemble(facts, (f"\n{note}" if note else "", "dim")))
+        self.say("#facts", Text.assemble(facts, (f"\n{note}" if note else "", "dim")))
 
     def _ask_about(self, model: str | None) -> None:
         source = self.console.source

@@ -13,10 +13,9 @@ from textual.widgets import DataTable, Static
 
 from tui.commands import Offers
 from tui.glyphs import has_unicode
-from tui.messages import Filtered
+from tui.messages import Filtered, LogWanted
 from tui.screens.base import ConsoleScreen
 from tui.screens.details import Details, DetailsPane
-from tui.screens.logs import LogsScreen
 from tui.shapes import Request, Requests
 from tui.views import requests as view
 from tui.views.request_details import details
@@ -69,7 +68,6 @@ class RequestsScreen(ConsoleScreen):
         self._shown: object = None
         self._known: dict[str, Request] = {}
         self._front: Details | None = None
-        self._offered = False
         self._searches = False
 
     @property
@@ -111,13 +109,7 @@ class RequestsScreen(ConsoleScreen):
         plan = view.columns(self.size.width - (_PANE if wide else 0))
         self.query_one(LiveTable).show_rows(view.rows(found, plan), plan)
         self.query_one(DetailsPane).display = wide
-        self._offer()
-
-    def _offer(self) -> None:
-        """The footer is made anew only where it differs: that is no small thing."""
-        if self._offered != (offered := self._is_running(self.current)):
-            self._offered = offered
-            self.refresh_bindings()
+        self.offer()
 
     def _show_details(self) -> None:
         """Beside the list where there is room, and in front of it where the operator asked for that."""
@@ -143,7 +135,7 @@ class RequestsScreen(ConsoleScreen):
     def on_data_table_row_highlighted(self, _: DataTable.RowHighlighted) -> None:
         """The cursor is on another one."""
         self._show_details()
-        self._offer()
+        self.offer()
 
     def on_data_table_row_selected(self, _: DataTable.RowSelected) -> None:
         """Enter."""
@@ -200,9 +192,7 @@ class RequestsScreen(ConsoleScreen):
 
     async def show_lines(self, request: Request) -> None:
         """What the gateway's log says of it, on the Logs screen."""
-        await self.app.switch_mode(LogsScreen.NAME)
-        if isinstance(screen := self.app.screen, LogsScreen):
-            screen.look_for(f"request:{request.request_id}")
+        await self.console.show_log(LogWanted(f"request:{request.request_id}"))
 
     def action_copy(self) -> None:
         """To the clipboard of the terminal, where it has one."""
