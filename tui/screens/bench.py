@@ -100,7 +100,8 @@ class BenchScreen(ConsoleScreen):
         self.query_one(".absence", Static).update(absence or "")
         self.query_one(".summary", Static).update(view.summary(world.raw.get("bench_status"), listed, self._two))
         wide, now = self.size.width >= _WIDE, self._now
-        rows = [view.row(each, now, wide=wide) for each in listed]
+        told = view.telling(listed)
+        rows = [view.row(each, now, None if wide else told[each.cell.scenario]) for each in listed]
         self.query_one(LiveTable).show_rows(rows, view.columns(wide=wide, two=self._two is not None))
 
     def _listed(self, world: World) -> list[Entry]:
@@ -195,7 +196,7 @@ class BenchScreen(ConsoleScreen):
     def action_copy(self) -> None:
         """The line that the cursor is on."""
         if (entry := self.entry) is not None:
-            cells = view.row(entry, self._now, wide=True).cells
+            cells = view.row(entry, self._now).cells
             self.app.copy_to_clipboard("\t".join(str(cells.get(each.key, "")) for each in view.WIDE[1:]))
             self.notify("Copied.")
 

@@ -151,14 +151,24 @@ def columns(*, wide: bool, two: bool) -> tuple[Column, ...]:
     return (WIDE_TWO if wide else NARROW_TWO) if two else (WIDE if wide else NARROW)
 
 
-def row(entry: Entry, now: float, *, wide: bool) -> Row:
-    """A line of the list."""
-    run, cell = entry.run, entry.cell
+def telling(listed: Iterable[Entry]) -> dict[str, frozenset[str]]:
+    """By scenario, the parameters that tell what was measured apart: those of which there are several values."""
+    values: dict[str, dict[str, set[str]]] = {}
+    for entry in listed:
+        known = values.setdefault(entry.cell.scenario, {})
+        for name, value in entry.cell.parameters.items():
+            known.setdefault(name, set()).add(str(value))
+    return {each: frozenset(name for name in known if len(known[name]) > 1) for each, known in values.items()}
+
+
+def row(entry: Entry, now: float, told: frozenset[str] | None = None) -> Row:
+    """A line of the list; ``told``: the only parameters that there is room for. ``None``: all, and for all else."""
+    run, cell, wide = entry.run, entry.cell, told is None
     cells: dict[str, str | Text] = {
         "sign": _sign(entry),
         "target": line(cell.target),
         "model": line(cell.model),
-        "what": line(cell.what if wide else _brief(cell)),
+        "what": line(cell.what if told is None else _brief(cell, told)),
         "build": line(run.build.name),
         "at": span(max(0.0, now - run.started_at)),
         **_figure_cells(entry, wide=wide),
@@ -167,9 +177,10 @@ def row(entry: Entry, now: float, *, wide: bool) -> Row:
     return Row(entry.key, cells, f"{words} {entry.figure.title} {entry.figure.name}".lower())
 
 
-def _brief(cell: Measured) -> str:
-    """The scenario with the values of its parameters alone."""
-    return " ".join([cell.scenario, *map(str, cell.parameters.values())])
+def _brief(cell: Measured, told: frozenset[str]) -> str:
+    """The scenario with some of its parameters, each called by its first word."""
+    known = (f"{name.partition('_')[0]} {value}" for name, value in cell.parameters.items() if name in told)
+    return " ".join([cell.scenario, *known])
 
 
 def _sign(entry: Entry) -> Text:
