@@ -145,11 +145,11 @@ async def _press(app: Console, key: str) -> None:
     Textual's own ``call_after_refresh`` does not do: a widget tells its screen only later that it is to be drawn.
     """
     folds, drawn = app.screen.query_one(FoldedList), asyncio.Event()
-    before, display = folds._cursor, app._display
+    before, display = folds.at, app._display
 
     def shown(screen: Screen[None], renderable: Any) -> None:
         display(screen, renderable)
-        if folds._cursor != before and folds._cursor + 1 - folds.scroll_offset.y in folds._drawn:
+        if folds.at != before and folds.is_drawn(folds.at):
             drawn.set()
 
     app._display = shown  # type: ignore[method-assign] - the last step before the terminal

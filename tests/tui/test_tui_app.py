@@ -38,7 +38,7 @@ class Rows(ConsoleScreen):
     TITLE = "Rows"
 
     def body(self) -> Iterable[Widget]:
-        yield LiveTable([Column("name", "name")])
+        yield LiveTable([Column("name", "name", 20)])
 
     def show(self, world: World) -> None:
         nodes = () if world.fleet is None else world.fleet.nodes

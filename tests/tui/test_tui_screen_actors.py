@@ -17,6 +17,7 @@ from tui.shapes import Actor, Node
 from tui.views.actors import GATEWAY, processes
 from tui.widgets.foldedlist import FoldedList
 
+FIRST = "actors"
 WORLD = seen(fleet=fleets.homelab(), actors=fleets.actors())
 
 
@@ -27,7 +28,6 @@ def keys(app: Console) -> list[str]:
 async def opened(pilot: Pilot[None]) -> Console:
     app = pilot.app
     assert isinstance(app, Console)
-    await pilot.press("4")
     await settle(pilot)
     assert isinstance(app.screen, ActorsScreen)
     return app

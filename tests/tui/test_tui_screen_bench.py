@@ -17,6 +17,7 @@ from tui.screens.details import Details
 from tui.screens.picking import Pick
 from tui.widgets.table import LiveTable
 
+FIRST = "bench"
 FLEET: dict[str, Any] = {"nodes": []}
 
 
@@ -32,12 +33,11 @@ def screen(app: Console) -> BenchScreen:
 
 def listed(app: Console) -> list[tuple[str, ...]]:
     table = app.screen.query_one(LiveTable)
-    return [tuple(str(cell) for cell in table.get_row_at(row)) for row in range(table.row_count)]
+    return [tuple(table.texts(row)) for row in table.rows]
 
 
 async def opened(pilot: Pilot[None], script: Script, measured: Measured) -> None:
     """The screen in front, with the course of its first line read."""
-    await pilot.press("5")
     await settle(pilot)
     script.say(*seen(NOW, **measured.asked(script.queries)))
     await settle(pilot)
@@ -148,7 +148,7 @@ def test_one_build_cannot_be_compared(measured: Measured) -> None:
     app, _, _ = console(*seen(NOW, fleet=FLEET, **known))
 
     async def steps(pilot: Pilot[None]) -> None:
-        await press(pilot, "5", "c")
+        await press(pilot, "c")
         assert isinstance(app.screen, BenchScreen)
         assert [each.message for each in app._notifications] == [
             "Only one build was measured: there is nothing to compare it with."
@@ -201,7 +201,7 @@ def test_where_no_benchmarks_answer_it_says_how_to_start_them() -> None:
     app, _, _ = console(*seen(NOW, fleet=FLEET), Seen("bench_summary", None, NOW, error))
 
     async def steps(pilot: Pilot[None]) -> None:
-        await press(pilot, "5")
+        await settle(pilot)
         assert error in text(app)
         assert "helexa bench serve" in text(app)
 
@@ -212,7 +212,7 @@ def test_where_nothing_was_measured_it_says_how_to_measure() -> None:
     app, _, _ = console(*seen(NOW, fleet=FLEET, bench_summary={"cells": []}))
 
     async def steps(pilot: Pilot[None]) -> None:
-        await press(pilot, "5")
+        await settle(pilot)
         assert "Nothing was measured yet." in text(app)
         assert "helexa bench run" in text(app)
 
@@ -241,7 +241,7 @@ def test_answers_of_another_shape_are_read_as_far_as_they_go(strange: Any) -> No
     )
 
     async def steps(pilot: Pilot[None]) -> None:
-        await press(pilot, "5", "a", "y", "c")
+        await press(pilot, "a", "y", "c")
         assert app.is_running
 
     run(app, steps)

@@ -20,6 +20,7 @@ from tui.widgets import conversation
 from tui.widgets.conversation import Conversation, Turn
 from tui.widgets.prompt import Prompt
 
+FIRST = "chat"
 MODELS = {
     "data": [
         {"id": "qwen3-8b", "status": "loaded", "loaded": True},
@@ -130,7 +131,7 @@ def test_a_message_is_answered_with_what_streams_in(models: Models) -> None:
     app = app_of(models)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("7")
+        await pilot.pause()
         await say(pilot, "How fast?")
         (wanted,) = asked(models)
         assert wanted["model"] == "qwen3-8b"
@@ -146,7 +147,7 @@ def test_the_next_message_tells_what_was_said_before(models: Models) -> None:
     app = app_of(models)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("7")
+        await pilot.pause()
         await say(pilot, "one")
         await pilot.press("escape")
         await say(pilot, "two")
@@ -163,7 +164,7 @@ def test_reasoning_is_folded_until_it_is_wanted(models: Models) -> None:
     app = app_of(models)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("7")
+        await pilot.pause()
         await say(pilot, "one")
         assert app.screen.query_one(Collapsible).collapsed
         assert app.screen.query_one(Collapsible).title == "Reasoning, 4 words"
@@ -180,7 +181,7 @@ def test_escape_stops_an_answer_closes_its_connection_and_keeps_what_came(models
     app = app_of(models)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("7")
+        await pilot.pause()
         await say(pilot, "one", wait=False)
         await until(pilot, lambda: bool(sides(app)[0].query_one(Turn).answer.content))
         await pilot.press("escape")
@@ -200,7 +201,7 @@ def test_what_failed_leaves_no_trace_and_can_be_sent_again(models: Models) -> No
     app = app_of(models)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("7")
+        await pilot.pause()
         await say(pilot, "one")
         assert "The budget of this key is used up." in text(app)
         assert sides(app)[0].messages == []
@@ -213,7 +214,7 @@ def test_two_models_are_asked_the_same_side_by_side(models: Models) -> None:
     app = app_of(models)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("7", "ctrl+t")
+        await pilot.press("ctrl+t")
         await say(pilot, "Rain?")
         assert [each["model"] for each in asked(models)] == ["qwen3-8b", "llama-3.1-8b"]
         assert "calls weather" in text(app)
@@ -236,7 +237,7 @@ def test_the_screen_looks_as_it_did(models: Models, size: tuple[int, int], name:
     app = app_of(models)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("7", "ctrl+t")
+        await pilot.press("ctrl+t")
         await say(pilot, "How fast?")
         await pilot.press("escape")
         await settle(pilot)
@@ -250,7 +251,7 @@ def test_a_model_is_chosen_from_a_list(models: Models) -> None:
     app = app_of(models)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("7", "m")
+        await pilot.press("m")
         assert isinstance(app.screen, Pick)
         await pilot.press(*"phi", "enter")
         await settle(pilot)
@@ -265,7 +266,7 @@ def test_settings_are_asked_for_until_they_make_sense_and_then_used(models: Mode
     app = app_of(models)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("7", "p")
+        await pilot.press("p")
         await pilot.press("tab", *"hot", "enter")
         assert isinstance(app.screen, ParametersForm)
         assert "Temperature: 'hot' is no number." in text(app)
@@ -282,7 +283,7 @@ def test_digits_are_text_where_a_message_is_written_and_screens_elsewhere(models
     app = app_of(models)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("7", "enter", *"1 / 2?", "ctrl+j", "q")
+        await pilot.press("enter", *"1 / 2?", "ctrl+j", "q")
         assert app.screen.query_one(Prompt).text == "1 / 2?\nq"
         await pilot.press("escape", "1")
         assert not isinstance(app.screen, ChatScreen)
@@ -294,7 +295,7 @@ def test_only_turns_with_the_words_are_shown(models: Models) -> None:
     app = app_of(models)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("7")
+        await pilot.pause()
         await say(pilot, "alpha")
         await pilot.press("escape")
         await say(pilot, "beta")
@@ -309,7 +310,7 @@ def test_a_console_that_only_looks_on_asks_nobody() -> None:
     app, _, _ = console(*seen(NOW, fleet={"nodes": []}, models=MODELS), readonly=True)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("7", "enter", "m", "p", "ctrl+t", "n", "y", "escape")
+        await pilot.press("enter", "m", "p", "ctrl+t", "n", "y", "escape")
         await settle(pilot)
         assert isinstance(app.screen, ChatScreen)
         assert "only looks on" in text(app)
@@ -322,7 +323,7 @@ def test_a_fleet_without_models_and_one_that_does_not_list_them_say_so(models: M
     app = app_of(models, Seen("models", None, NOW, "This key may not."))
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("7")
+        await pilot.pause()
         await say(pilot, "one")
         assert [each.message for each in app._notifications] == ["Models cannot be listed: This key may not."]
         assert app.screen.query_one(Prompt).text == "one"
@@ -351,7 +352,7 @@ def test_what_models_write_is_shown_and_obeyed_by_nobody(models: Models, nasty: 
     app = app_of(models)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("7")
+        await pilot.pause()
         await say(pilot, nasty)
         await pilot.press("escape", "r")
         await settle(pilot)

@@ -21,6 +21,7 @@ from tui.messages import Happened, Seen
 from tui.screens.logs import LogCommands, LogsScreen
 from tui.shapes import Event
 
+FIRST = "logs"
 EVENTS = Happened(
     [
         Event(1, NOW + 3.5, "model.loading", {"node": "blackbox", "model": "Qwen/Qwen3-8B"}),
@@ -68,7 +69,6 @@ def test_lines_and_events_stand_in_the_order_of_time() -> None:
     app, script, _ = watching(EVENTS)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("8")
         await settle(pilot)
         assert "logs" in script.wanted()
         assert shown(pilot)[2:6] == ["request.ended", "model.loading", "http.fault", "node.failed_request"]
@@ -83,7 +83,6 @@ def test_it_follows_the_end_until_it_is_scrolled_up_and_again_on_request() -> No
     app, script, _ = consoles.console(many(0, 100))
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("8")
         await settle(pilot)
         script.say(many(100, 110))
         await settle(pilot)
@@ -109,7 +108,7 @@ def test_to_move_onto_the_last_line_is_to_follow() -> None:
     app, script, _ = consoles.console(many(0, 30))
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("8", "g")
+        await pilot.press("g")
         assert current(pilot) == "event.0"
         assert not screen(pilot).lines.following
         await pilot.press(*["pagedown"] * 5)
@@ -124,7 +123,7 @@ def test_the_cursor_stays_on_its_line_while_old_ones_are_forgotten() -> None:
     app, script, _ = consoles.console(many(0, 30))
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("8", "k")
+        await pilot.press("k")
         for start in range(30, 7030, 1000):
             script.say(many(start, start + 1000))
             await settle(pilot)
@@ -138,7 +137,6 @@ def test_levels_are_gone_through() -> None:
     app, _, _ = watching()
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("8")
         await settle(pilot)
         counts = [len(shown(pilot))]
         for _ in range(4):
@@ -153,7 +151,7 @@ def test_what_is_typed_is_wanted_at_once() -> None:
     app, _, _ = watching(EVENTS)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("8", "slash", *"level:error")
+        await pilot.press("slash", *"level:error")
         await settle(pilot)
         assert shown(pilot) == ["http.fault", "ledger.database_away"]
         await pilot.press(*" actor:ledger", "enter", "j")
@@ -169,7 +167,7 @@ def test_a_condition_that_makes_no_sense_is_said_in_words() -> None:
     app, _, _ = watching()
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("8", "slash", *"level:loud")
+        await pilot.press("slash", *"level:loud")
         await settle(pilot)
         assert "level:loud is none; there are debug" in text(app)
         await pilot.press("escape")
@@ -183,7 +181,7 @@ def test_other_logs_are_gone_through() -> None:
     app, script, _ = watching(EVENTS)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("8", "n")
+        await pilot.press("n")
         await settle(pilot)
         assert (script.logs_of, script.poked[-1]) == ("blackbox", "logs")
         script.say(Seen("logs", log(line(5, "info", "worker.loaded"), node="blackbox"), NOW))
@@ -203,7 +201,7 @@ def test_why_a_nodes_log_cannot_be_read_is_said_as_long_as_it_is_looked_at() -> 
     app, script, _ = watching()
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("8", "n")
+        await pilot.press("n")
         script.say(Seen("logs", None, NOW, "blackbox does not tell its log: [gone]."))
         await settle(pilot)
         assert "blackbox does not tell its log: [gone]." in text(app)
@@ -218,7 +216,7 @@ def test_a_node_that_is_gone_is_followed_by_the_gateway() -> None:
     app, script, _ = watching()
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("8", "n")
+        await pilot.press("n")
         script.say(*seen(fleet={"nodes": []}))
         await settle(pilot)
         await pilot.press("n")
@@ -231,7 +229,7 @@ def test_the_lines_of_one_request_are_one_key_away() -> None:
     app, _, _ = watching(EVENTS)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("8", "r")
+        await pilot.press("r")
         await settle(pilot)
         assert shown(pilot) == ["request.ended"]
         assert "request:req-40" in text(app)
@@ -247,7 +245,7 @@ def test_all_of_a_line_is_shown_in_front_and_beside() -> None:
     app, _, _ = watching()
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("8", "slash", *"http.fault", "enter", "enter")
+        await pilot.press("slash", *"http.fault", "enter", "enter")
         await settle(pilot)
         assert "ValueError: no" in text(app)
         await pilot.press("escape")
@@ -264,7 +262,7 @@ def test_a_line_is_copied_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "copy_to_clipboard", copies.append)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("8", "y")
+        await pilot.press("y")
         await settle(pilot)
         assert copies[0].endswith("info request.ended request_id=req-40 route=/v1/chat/completions status=429 key=bob")
 
@@ -275,7 +273,6 @@ def test_the_palette_offers_logs_and_levels() -> None:
     app, script, _ = watching()
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("8")
         await settle(pilot)
         offers: dict[str, Any] = {str(hit.display): hit.command async for hit in LogCommands(screen(pilot)).discover()}
         offers["Log of node attic"]()
@@ -294,7 +291,7 @@ def test_an_empty_log_can_be_moved_about_in() -> None:
     app, _, _ = consoles.console()
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("8", "j", "k", "g", "G", "pageup", "enter", "y", "r", "n", "d", "l", "e")
+        await pilot.press("j", "k", "g", "G", "pageup", "enter", "y", "r", "n", "d", "l", "e")
         await settle(pilot)
         assert screen(pilot).lines.current is None
         assert "0 of 0 lines" in text(app)
@@ -306,7 +303,6 @@ def test_the_wheel_moves_the_cursor_too() -> None:
     app, _, _ = consoles.console(many(0, 50))
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("8")
         await settle(pilot)
         await pilot._post_mouse_events([MouseScrollUp], widget=screen(pilot).lines)
         assert current(pilot) == "event.46"
@@ -353,7 +349,6 @@ def test_how_it_looks_in_a_small_terminal() -> None:
     app, _, _ = watching(EVENTS)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("8")
         await settle(pilot)
         compare(app, "logs-80x24")
 
@@ -364,7 +359,7 @@ def test_how_it_looks_in_a_large_terminal() -> None:
     app, _, _ = watching(EVENTS)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("8", *"kkk")
+        await pilot.press(*"kkk")
         await settle(pilot)
         compare(app, "logs-250x70")
 

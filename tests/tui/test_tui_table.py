@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.text import Text
 from textual.app import App, ComposeResult
+from textual.geometry import Region
 from textual.pilot import Pilot
-from textual.widgets._data_table import DataTable
 
 from tui.widgets.table import Column, LiveTable, Row, scrolled
 
-COLUMNS = (Column("name", "name"), Column("count", "count", right=True))
+COLUMNS = (Column("name", "name", 9), Column("count", "count", 6, right=True))
 
 
 class Alone(App[None]):
@@ -40,25 +42,28 @@ def rows(*names: object, count: int = 0) -> list[Row]:
 
 
 def shown(table: LiveTable) -> list[str]:
-    return [str(table.get_row_at(index)[0]) for index in range(table.row_count)]
+    return [table.texts(row)[0] for row in table.rows]
 
 
-def test_only_cells_that_differ_are_written(monkeypatch: object) -> None:
-    del monkeypatch
+def pictured(table: LiveTable) -> list[str]:
+    return [table.render_line(y).text for y in range(table.size.height)]
 
-    async def steps(app: Alone, _pilot: Pilot[None]) -> None:
-        table, written = app.table, list[str]()
-        table.show_rows(rows("a", "b"))
-        original = table.update_cell
 
-        def update(row: str, column: str, *arguments: object, **named: object) -> None:
-            written.append(f"{row}.{column}")
-            original(row, column, *arguments, **named)  # type: ignore[arg-type] - passed on
+def test_only_rows_that_differ_are_drawn_anew() -> None:
+    async def steps(app: Alone, pilot: Pilot[None]) -> None:
+        table, drawn = app.table, list[int]()
+        table.show_rows(rows("a", "b", "c"))
+        await pilot.pause()
+        original = table.refresh
 
-        table.update_cell = update  # type: ignore[method-assign,assignment] - listened to
-        table.show_rows([*rows("a"), *rows("b", count=1)])
-        assert written == ["b.count"]
-        assert str(table.get_row_at(1)[1]) == "1"
+        def refresh(*regions: Region, **named: Any) -> LiveTable:
+            drawn.extend(region.y for region in regions)
+            return original(*regions, **named)
+
+        setattr(table, "refresh", refresh)  # noqa: B010 - listened to
+        table.show_rows([*rows("a"), *rows("b", count=1), *rows("c")])
+        assert drawn == [2]
+        assert pictured(table)[2].split() == ["b", "1"]
 
     run(steps)
 
@@ -67,7 +72,7 @@ def test_the_cursor_stays_on_its_row_when_rows_come_go_and_change_places() -> No
     async def steps(app: Alone, _pilot: Pilot[None]) -> None:
         table = app.table
         table.show_rows(rows("a", "b", "c"))
-        table.move_cursor(row=1)
+        table.move(1)
         for order in ("xabc", "cba", "bx", "yzb"):
             table.show_rows(rows(*order))
             assert table.current == "b"
@@ -80,13 +85,13 @@ def test_the_cursor_of_a_row_that_is_gone_stays_where_it_was_or_on_the_last_row(
     async def steps(app: Alone, _pilot: Pilot[None]) -> None:
         table = app.table
         table.show_rows(rows("a", "b", "c"))
-        table.move_cursor(row=2)
+        table.move(2)
         table.show_rows(rows("a", "b"))
         assert table.current == "b"
         table.show_rows([])
-        assert table.current is None
+        assert (table.current, table.at) == (None, 0)
         table.show_rows(rows("z"))
-        assert table.current == "z"
+        assert (table.current, table.at) == ("z", 0)
 
     run(steps)
 
@@ -98,7 +103,7 @@ def test_a_filter_holds_for_rows_that_come_later() -> None:
         table.show_rows([Row("1", {"name": "ab"}, "ab c"), Row("2", {"name": "ab"}), Row("3", {"name": "cab"})])
         assert shown(table) == ["ab", "cab"]
         table.filter("")
-        assert table.row_count == 3
+        assert table.count() == 3
 
     run(steps)
 
@@ -115,13 +120,13 @@ def test_what_the_operator_has_scrolled_to_stays_in_sight_while_rows_are_added_a
     async def steps(app: Alone, pilot: Pilot[None]) -> None:
         table = app.table
         table.show_rows(rows(*range(100)))
-        table.move_cursor(row=50)
+        table.move(50)
         await pilot.pause()
         table.show_rows(rows(*range(-30, 100)))
         await pilot.pause()
-        height = table.scrollable_content_region.height - table.header_height
+        height = table.scrollable_content_region.height - 1
         assert table.current == "50"
-        assert table.scroll_y <= table.cursor_row < table.scroll_y + height
+        assert table.first <= table.at < table.first + height
 
     run(steps)
 
@@ -138,14 +143,64 @@ def test_a_cursor_in_sight_stays_in_sight_and_a_view_elsewhere_is_left_alone(
         assert found == top
 
 
-def test_figures_end_at_the_right() -> None:
+def test_figures_end_at_the_right_and_what_is_too_long_with_an_ellipsis() -> None:
     async def steps(app: Alone, _pilot: Pilot[None]) -> None:
-        app.table.show_rows(rows("a", count=7))
-        cell = app.table.get_row_at(0)[1]
-        assert getattr(cell, "justify", None) == "right"
+        app.table.show_rows([Row("1", {"name": "a much too long name", "count": "7"})])
+        assert pictured(app.table)[:2] == [" name        count".ljust(40), " a much t…       7".ljust(40)]
 
     run(steps)
 
 
-def test_it_is_a_table_of_textual() -> None:
-    assert issubclass(LiveTable, DataTable)
+def test_what_is_cut_in_a_cell_is_whole_in_its_row() -> None:
+    async def steps(app: Alone, _pilot: Pilot[None]) -> None:
+        name = Text("a much too long name", "bold")
+        app.table.show_rows([Row("1", {"name": name})])
+        assert pictured(app.table)[1].startswith(" a much t… ")
+        assert name.plain == "a much too long name"
+        assert app.table.texts(app.table.rows[0]) == ["a much too long name", ""]
+
+    run(steps)
+
+
+def test_nothing_in_a_cell_moves_the_terminal() -> None:
+    async def steps(app: Alone, _pilot: Pilot[None]) -> None:
+        app.table.show_rows([Row("1", {"name": "a\n\x1b[2Jb[red]"})])
+        assert all(line.isprintable() for line in pictured(app.table))
+        assert "[red]" in pictured(app.table)[1] or "[2J" in pictured(app.table)[1]
+
+    run(steps)
+
+
+def test_keys_go_through_rows_and_to_what_is_wider_than_the_screen() -> None:
+    async def steps(app: Alone, pilot: Pilot[None]) -> None:
+        table = app.table
+        table.show_rows(rows(*range(100)), (Column("name", "NAME", 38), Column("count", "COUNT", 10, right=True)))
+        await pilot.press("down", "j", "end", "k", "home", "pagedown")
+        assert table.current == "10"
+        assert pictured(table)[0].split() == ["NAME"]
+        await pilot.press(*["right"] * 20)
+        await pilot.pause()
+        assert pictured(table)[0].split() == ["COUNT"]
+
+    run(steps)
+
+
+def test_enter_and_a_second_click_open_a_row() -> None:
+    opened: list[str | None] = []
+
+    class Opening(Alone):
+        def on_live_table_opened(self, message: LiveTable.Opened) -> None:
+            opened.append(message.control.current)
+
+    async def main() -> None:
+        app = Opening()
+        async with app.run_test(size=(40, 12)) as pilot:
+            await pilot.press("enter")
+            app.table.show_rows(rows("a", "b"))
+            await pilot.press("enter")
+            await pilot.click(LiveTable, offset=(3, 2))
+            assert app.table.current == "b"
+            await pilot.click(LiveTable, offset=(3, 2))
+
+    asyncio.run(main())
+    assert opened == ["a", "b"]

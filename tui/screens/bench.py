@@ -11,7 +11,7 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widget import Widget
-from textual.widgets import DataTable, Static
+from textual.widgets import Static
 
 from tui.commands import Offers
 from tui.glyphs import has_unicode
@@ -172,11 +172,11 @@ class BenchScreen(ConsoleScreen):
         self.set_class(self.size.height >= _TALL, "-tall")
         self.call_after_refresh(self.show, self.console.world)
 
-    @on(DataTable.RowHighlighted)
+    @on(LiveTable.Moved)
     def _moved(self) -> None:
         self._show_course()
 
-    @on(DataTable.RowSelected)
+    @on(LiveTable.Opened)
     def _opened(self) -> None:
         self.action_details()
 
@@ -185,7 +185,7 @@ class BenchScreen(ConsoleScreen):
         self.action_show_all()
         table = self.query_one(LiveTable)
         table.filter("")
-        table.move_cursor(row=list(self.entries).index(key), animate=False)
+        table.go_to(key)
         table.focus()
 
     def action_details(self) -> None:

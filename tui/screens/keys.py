@@ -9,7 +9,7 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.containers import Container, VerticalScroll
 from textual.widget import Widget
-from textual.widgets import DataTable, Static
+from textual.widgets import Static
 
 from tui.commands import Offers
 from tui.operations import Operations
@@ -19,7 +19,7 @@ from tui.screens.newkey import NewKey
 from tui.views import keys
 from tui.views.keyring import Key, Keyring
 from tui.views.sameness import same
-from tui.widgets.matrix import MatrixTable
+from tui.widgets.table import LiveTable
 from tui.world import World
 
 _READ = ("keys", "usage")
@@ -70,12 +70,12 @@ class KeysScreen(ConsoleScreen):
         trouble.display = False
         yield trouble
         facts = VerticalScroll(Static(id="key"), id="keyfacts")
-        yield Container(MatrixTable(id="keys"), facts, id="keybody")
+        yield Container(LiveTable(id="keys"), facts, id="keybody")
 
     @property
-    def table(self) -> MatrixTable:
+    def table(self) -> LiveTable:
         """That of the keys."""
-        return self.query_one("#keys", MatrixTable)
+        return self.query_one("#keys", LiveTable)
 
     def show(self, world: World) -> None:
         """Draw what is new of them: revoked keys are kept for ever, and there may be thousands."""
@@ -99,11 +99,11 @@ class KeysScreen(ConsoleScreen):
         told = keys.hint(self.ring, self.console.world, revoked=self._revoked)
         self.say("#key", Text(told) if key is None else keys.details(self.ring, key, told))
 
-    @on(DataTable.RowHighlighted, "#keys")
+    @on(LiveTable.Moved, "#keys")
     def _moved(self) -> None:
         self._show_key()
 
-    @on(DataTable.RowSelected, "#keys")
+    @on(LiveTable.Opened, "#keys")
     def _opened(self) -> None:
         self.query_one("#keyfacts").focus()
 

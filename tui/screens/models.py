@@ -9,7 +9,7 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.timer import Timer
 from textual.widget import Widget
-from textual.widgets import DataTable, Static
+from textual.widgets import Static
 
 from tui.commands import Offers
 from tui.messages import Filtered
@@ -20,7 +20,7 @@ from tui.screens.picking import Pick, Told
 from tui.views import models, places
 from tui.views.models import Catalogue
 from tui.views.sameness import same
-from tui.widgets.matrix import MatrixTable
+from tui.widgets.table import LiveTable
 from tui.world import World
 
 _ANYWHERE = ""
@@ -75,19 +75,19 @@ class ModelsScreen(ConsoleScreen):
         trouble = Static(id="trouble", markup=False)
         trouble.display = False
         yield trouble
-        yield MatrixTable(id="models")
+        yield LiveTable(id="models")
         yield Static(id="facts")
-        yield MatrixTable(id="places")
+        yield LiveTable(id="places")
 
     @property
-    def table(self) -> MatrixTable:
+    def table(self) -> LiveTable:
         """That of the models."""
-        return self.query_one("#models", MatrixTable)
+        return self.query_one("#models", LiveTable)
 
     @property
-    def places(self) -> MatrixTable:
+    def places(self) -> LiveTable:
         """That of the places of one model."""
-        return self.query_one("#places", MatrixTable)
+        return self.query_one("#places", LiveTable)
 
     def show(self, world: World) -> None:
         """Draw what is new of it: a thousand models are not looked at for each event."""
@@ -124,7 +124,7 @@ class ModelsScreen(ConsoleScreen):
         self.places.show_rows(shown, places.columns(shown, self.size.width - 2))
         if name != self._shown:
             self._shown = name
-            self.places.move_cursor(row=0, animate=False)
+            self.places.move(0)
         note = "" if name is None else places.note(world, self.catalogue, name)
         facts = Text("") if name is None else models.facts(self.catalogue, name)
         self.say("#facts", Text.assemble(facts, (f"\n{note}" if note else "", "dim")))
@@ -135,7 +135,7 @@ class ModelsScreen(ConsoleScreen):
             source.places_of = model
             source.poke("places")
 
-    @on(DataTable.RowHighlighted, "#models")
+    @on(LiveTable.Moved, "#models")
     def _moved(self) -> None:
         """Once the cursor rests: places on many nodes take longer to draw than keys that are held down may wait."""
         if self._resting is not None:
@@ -147,11 +147,12 @@ class ModelsScreen(ConsoleScreen):
         if self.is_mounted:
             self.show(self.console.world)
 
-    @on(DataTable.RowSelected, "#models")
+    @on(LiveTable.Opened, "#models")
     def _opened(self) -> None:
+        self._show_places()  # which may still wait for the cursor to rest
         self.places.focus()
 
-    @on(DataTable.RowSelected, "#places")
+    @on(LiveTable.Opened, "#places")
     def _why(self) -> None:
         name, key = self.table.current, self.places.current
         found = places.rows(self.console.world, self.catalogue, name or "")

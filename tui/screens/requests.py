@@ -9,7 +9,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
-from textual.widgets import DataTable, Static
+from textual.widgets import Static
 
 from tui.commands import Offers
 from tui.glyphs import has_unicode
@@ -132,12 +132,12 @@ class RequestsScreen(ConsoleScreen):
         self._searches = bool(message.text)
         self.show(self.console.world)
 
-    def on_data_table_row_highlighted(self, _: DataTable.RowHighlighted) -> None:
+    def on_live_table_moved(self, _: LiveTable.Moved) -> None:
         """The cursor is on another one."""
         self._show_details()
         self.offer()
 
-    def on_data_table_row_selected(self, _: DataTable.RowSelected) -> None:
+    def on_live_table_opened(self, _: LiveTable.Opened) -> None:
         """Enter."""
         self.action_details()
 

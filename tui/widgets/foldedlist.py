@@ -4,16 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from rich.style import Style
 from rich.text import Text
-from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Region, Size, Spacing
 from textual.message import Message
-from textual.scroll_view import ScrollView
-from textual.strip import Strip
 
-from tui.views import safe
+from tui.widgets.drawn import DrawnList
 from tui.widgets.folding import Entry, Folding, Group, Row
 
 
@@ -47,24 +42,15 @@ class Opened(Message):
     row: Row
 
 
-class FoldedList(ScrollView, can_focus=True):
+class FoldedList(DrawnList):
     """Shows groups. Cursor, scroll position and what is folded stay as the operator left them."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "foldedlist--title",
-        "foldedlist--head",
-        "foldedlist--entry",
-        "foldedlist--cursor",
-    }
+    TITLE_KIND = "foldedlist--title"
+    CURSOR_KIND = "foldedlist--cursor"
+    COMPONENT_CLASSES: ClassVar[set[str]] = {TITLE_KIND, CURSOR_KIND, "foldedlist--head", "foldedlist--entry"}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "Open"),
         Binding("f", "fold_all", "Fold or unfold all", show=False),
-        Binding("up,k", "cursor_step(-1)", "Up", show=False),
-        Binding("down,j", "cursor_step(1)", "Down", show=False),
-        Binding("pageup", "cursor_page(-1)", "Page up", show=False),
-        Binding("pagedown", "cursor_page(1)", "Page down", show=False),
-        Binding("home,g", "cursor_top", "Top", show=False),
-        Binding("end,G", "cursor_bottom", "Bottom", show=False),
         Binding("left", "cursor_fold", "Fold, or go to the head", show=False),
         Binding("right", "cursor_unfold", "Unfold, or go on", show=False),
     ]
@@ -75,24 +61,41 @@ class FoldedList(ScrollView, can_focus=True):
         self._groups: Sequence[Group] = ()
         self._painter: Painter | None = None
         self._rows: list[Row] = []
-        self._cursor = 0
-        self._drawn: dict[int, Strip] = {}
-        self._styles: dict[str, Style] = {}
 
     @property
     def current(self) -> Row | None:
         """The line that the cursor is on."""
-        return self._rows[self._cursor] if self._cursor < len(self._rows) else None
-
-    @property
-    def line_width(self) -> int:
-        """Characters of a line: all but the scroll bar's."""
-        return self.scrollable_content_region.width
+        return self._rows[self.at] if self.at < len(self._rows) else None
 
     @property
     def keys(self) -> list[str]:
         """Of all lines, in their order; those that are scrolled out of sight as well."""
         return [row.key for row in self._rows]
+
+    def count(self) -> int:
+        """How many lines there are."""
+        return len(self._rows)
+
+    def title_line(self, width: int) -> Text:
+        """What the columns are."""
+        return Text() if self._painter is None else self._painter.title(width)
+
+    def line(self, number: int, width: int) -> tuple[Text, str]:
+        """A head or an entry."""
+        row = self._rows[number]
+        if self._painter is None:
+            return Text(), "foldedlist--entry"
+        if row.entry is None:
+            return self._painter.head(row.group, width, folded=row.folded), "foldedlist--head"
+        return self._painter.entry(row.entry, width), "foldedlist--entry"
+
+    def moved(self) -> None:
+        """Tell of it."""
+        self.post_message(Moved(self.current))
+
+    def open(self) -> None:
+        """As Enter does."""
+        self.action_open()
 
     def show_groups(self, groups: Sequence[Group], painter: Painter) -> None:
         """Show these from now on."""
@@ -116,7 +119,7 @@ class FoldedList(ScrollView, can_focus=True):
                 if key != group.head.key:
                     self.folding.fold(group.head.key, folded=False)
                 self._arrange(key)
-                self._into_view()
+                self.into_view()
                 return True
         return False
 
@@ -127,14 +130,11 @@ class FoldedList(ScrollView, can_focus=True):
         before = self.current
         wanted = key if key is not None else None if before is None else before.key
         self._rows = self.folding.rows(self._groups, self._painter.words)
-        self._cursor = self._place(wanted, before)
-        size = Size(0, len(self._rows) + 1)
-        if size != self.virtual_size:
-            self.virtual_size = size
-        self._redraw()
+        self.at = self._place(wanted, before)
+        self.lay_out()
         after = self.current
         if (before and before.key) != (after and after.key) or before is None:
-            self.post_message(Moved(after))
+            self.moved()
 
     def _place(self, key: str | None, before: Row | None) -> int:
         """Where a line is; its head, if it is folded away; else where it was."""
@@ -143,98 +143,7 @@ class FoldedList(ScrollView, can_focus=True):
         for each in (key, head):
             if each in places:
                 return places[each]
-        return min(self._cursor, max(0, len(self._rows) - 1))
-
-    def _redraw(self) -> None:
-        """Draw what is in sight and differs from what was drawn before."""
-        before, self._drawn = self._drawn, {}
-        for y in range(self.size.height):
-            if self._strip(y) != before.get(y):
-                self.refresh(Region(0, y, self.line_width, 1))
-
-    def render_line(self, y: int) -> Strip:
-        """A line of the screen; the first is the title, whatever is scrolled."""
-        return self._strip(y)
-
-    def _strip(self, y: int) -> Strip:
-        found = self._drawn.get(y)
-        if found is None:
-            found = self._drawn[y] = self._paint(y)
-        return found
-
-    def _paint(self, y: int) -> Strip:
-        number, width = y - 1 + self.scroll_offset.y, self.line_width
-        if self._painter is None or number >= len(self._rows):
-            return Strip.blank(width, self.rich_style)
-        if y == 0:
-            return self._finish(self._painter.title(width), "foldedlist--title")
-        row = self._rows[number]
-        on = "foldedlist--cursor" if number == self._cursor and self.has_focus else None
-        if row.entry is None:
-            return self._finish(self._painter.head(row.group, width, folded=row.folded), on or "foldedlist--head")
-        return self._finish(self._painter.entry(row.entry, width), on or "foldedlist--entry")
-
-    def _finish(self, text: Text, kind: str) -> Strip:
-        if (style := self._styles.get(kind)) is None:
-            style = self._styles[kind] = self.get_component_rich_style(kind)
-        if not text.plain.isprintable():
-            text.plain = safe.line(text.plain)
-        drawn = Strip(text.render(self.app.console, ""))
-        return drawn.adjust_cell_length(self.line_width).apply_style(style)
-
-    def notify_style_update(self) -> None:
-        """Colours have changed."""
-        super().notify_style_update()
-        self._drawn.clear()
-        self._styles.clear()
-
-    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Other lines are in sight."""
-        self._drawn.clear()
-        super().watch_scroll_y(old_value, new_value)
-
-    def on_resize(self) -> None:
-        """Lines are longer or shorter."""
-        self._drawn.clear()
-        self.refresh()
-
-    def on_focus(self) -> None:
-        """The cursor is seen."""
-        self._redraw()
-
-    def on_blur(self) -> None:
-        """It is not."""
-        self._redraw()
-
-    def _move(self, number: int) -> None:
-        number = max(0, min(len(self._rows) - 1, number))
-        if number != self._cursor and self._rows:
-            for each in (self._cursor, number):  # the others look as before
-                self._drawn.pop(each + 1 - self.scroll_offset.y, None)
-                self.refresh_line(each + 1)
-            self._cursor = number
-            self.post_message(Moved(self.current))
-        self._into_view()
-
-    def _into_view(self) -> None:
-        line = Region(0, self._cursor + 1, self.line_width, 1)
-        self.scroll_to_region(line, spacing=Spacing(1, 0, 0, 0), animate=False, force=True, immediate=True)
-
-    def action_cursor_step(self, lines: int) -> None:
-        """Up or down."""
-        self._move(self._cursor + lines)
-
-    def action_cursor_page(self, pages: int) -> None:
-        """Up or down by what is in sight."""
-        self._move(self._cursor + pages * max(1, self.size.height - 2))
-
-    def action_cursor_top(self) -> None:
-        """To the first line."""
-        self._move(0)
-
-    def action_cursor_bottom(self) -> None:
-        """To the last line."""
-        self._move(len(self._rows) - 1)
+        return min(self.at, max(0, len(self._rows) - 1))
 
     def action_cursor_fold(self) -> None:
         """Fold the group; from within one, go to its head first."""
@@ -258,7 +167,7 @@ class FoldedList(ScrollView, can_focus=True):
         heads = [row for row in self._rows if row.entry is None]
         self.folding.fold_all(folded=not all(row.folded for row in heads))
         self._arrange()
-        self._into_view()
+        self.into_view()
 
     def action_open(self) -> None:
         """Fold or open a group; ask for more of a line."""
@@ -272,12 +181,4 @@ class FoldedList(ScrollView, can_focus=True):
     def _fold(self, row: Row, *, folded: bool) -> None:
         self.folding.fold(row.key, folded=folded)
         self._arrange()
-        self._into_view()
-
-    def on_click(self, event: events.Click) -> None:
-        """To a line; on the line that the cursor is on, as Enter."""
-        number = event.y - 1 + self.scroll_offset.y
-        if event.y > 0 and number == self._cursor:
-            self.action_open()
-        elif event.y > 0:
-            self._move(number)
+        self.into_view()

@@ -9,13 +9,11 @@ from attrs import frozen
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.geometry import Region
 from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 from textual.widgets import Label
 
-from tui.widgets.foldedlist import FoldedList
-from tui.widgets.table import LiveTable
+from tui.widgets.drawn import DrawnList
 
 LETTERS: Final = "asdfghjklqwertyuiopzxcvbnm"
 """The row that fingers rest on comes first."""
@@ -52,37 +50,22 @@ def _of(screen: Screen[object], widget: Widget) -> Iterator[Target]:
     shown = widget.region.intersection(screen.region)
     if not shown.area:
         return
-    if isinstance(widget, LiveTable) and widget.row_count:
-        yield from _rows(screen, widget)
-    elif isinstance(widget, FoldedList) and widget.keys:
+    if isinstance(widget, DrawnList) and widget.count():
         yield from _lines(screen, widget)
     else:
         yield Target(shown.x, shown.y, partial(screen.set_focus, widget))
 
 
-def _rows(screen: Screen[object], table: LiveTable) -> Iterator[Target]:
-    area: Region = table.scrollable_content_region if table.scrollable_content_region.area else table.content_region
-    first, head = round(table.scroll_y), table.header_height
-    last = min(table.row_count, first + max(0, area.height - head))
-    for row in range(first, last):
-        yield Target(area.x, area.y + head + row - first, partial(_go, screen, table, row))
-
-
-def _lines(screen: Screen[object], lines: FoldedList) -> Iterator[Target]:
+def _lines(screen: Screen[object], lines: DrawnList) -> Iterator[Target]:
     area = lines.scrollable_content_region
-    first = lines.scroll_offset.y
-    for y, key in enumerate(lines.keys[first : first + area.height - 1], area.y + 1):  # below the title
-        yield Target(area.x, y, partial(_go_to, screen, lines, key))
+    last = min(lines.count(), lines.first + area.height - 1)
+    for y, number in enumerate(range(lines.first, last), area.y + 1):  # below the title
+        yield Target(area.x, y, partial(_go, screen, lines, number))
 
 
-def _go_to(screen: Screen[object], lines: FoldedList, key: str) -> None:
+def _go(screen: Screen[object], lines: DrawnList, number: int) -> None:
     screen.set_focus(lines)
-    lines.go_to(key)
-
-
-def _go(screen: Screen[object], table: LiveTable, row: int) -> None:
-    screen.set_focus(table)
-    table.move_cursor(row=row)
+    lines.move(number)
 
 
 class Jump(ModalScreen[Target | None]):

@@ -1,14 +1,16 @@
-"""A table whose rows come anew every second, and which changes only where they differ."""
+"""A table whose rows come anew every second."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
 from attrs import frozen
 from rich.text import Text
 from textual.binding import Binding, BindingType
-from textual.coordinate import Coordinate
-from textual.widgets import DataTable
-from textual.widgets.data_table import RowDoesNotExist
+from textual.message import Message
+
+from tui.views.figures import fit
+from tui.widgets.drawn import DrawnList
 
 Cell: TypeAlias = str | Text
 
@@ -20,13 +22,13 @@ class Column:
     Attributes:
         key: what rows call its cell.
         title: its head.
-        width: characters; ``None``: as wide as its widest cell.
+        width: characters.
         right: whether its cells end at the right, as figures do.
     """
 
     key: str
     title: str
-    width: int | None = None
+    width: int
     right: bool = False
 
 
@@ -50,42 +52,60 @@ class Row:
         return all(each in words for each in wanted)
 
 
-class LiveTable(DataTable[Cell]):
+class LiveTable(DrawnList):
     """Rows that are shown again and again. Cursor and scroll position stay where the operator left them.
 
-    Rows are kept whole; those that a filter hides are not in the table.
+    Args:
+        columns: until rows come with others.
+
+    Attributes:
+        rows: those that a filter leaves, in their order.
+        columns: those that are shown now.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j", "cursor_down", "Down", show=False),
-        Binding("k", "cursor_up", "Up", show=False),
-        Binding("g", "scroll_top", "Top", show=False),
-        Binding("G", "scroll_bottom", "Bottom", show=False),
-    ]
+    TITLE_KIND = "livetable--title"
+    CURSOR_KIND = "livetable--cursor"
+    CURSOR_STAYS = True
+    COMPONENT_CLASSES: ClassVar[set[str]] = {TITLE_KIND, CURSOR_KIND, "livetable--even", "livetable--odd"}
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "open", "Open", show=False)]
 
-    def __init__(self, columns: Sequence[Column], **options: Any) -> None:
-        super().__init__(cursor_type="row", zebra_stripes=True, **options)
-        self._plan = tuple(columns)
+    @dataclass
+    class Moved(Message):
+        """The cursor is on another row, or on none."""
+
+        table: "LiveTable"
+
+        @property
+        def control(self) -> "LiveTable":
+            """The table, for selectors."""
+            return self.table
+
+    @dataclass
+    class Opened(Message):
+        """The operator wants to know more of the row that the cursor is on."""
+
+        table: "LiveTable"
+
+        @property
+        def control(self) -> "LiveTable":
+            """The table, for selectors."""
+            return self.table
+
+    def __init__(self, columns: Sequence[Column] = (), **options: Any) -> None:
+        super().__init__(**options)
+        self.rows: list[Row] = []
+        self.columns = tuple(columns)
         self._all: tuple[Row, ...] = ()
         self._wanted: tuple[str, ...] = ()
-        self._drawn: dict[str, tuple[Cell, ...]] = {}
-
-    def on_mount(self) -> None:
-        """Make the columns."""
-        self._make_columns()
-
-    def _make_columns(self) -> None:
-        for column in self._plan:
-            self.add_column(
-                Text(column.title, justify="right" if column.right else "left"), key=column.key, width=column.width
-            )
 
     @property
     def current(self) -> str | None:
         """The key of the row that the cursor is on."""
-        if not self.row_count:
-            return None
-        return self.coordinate_to_cell_key(Coordinate(self.cursor_row, 0)).row_key.value
+        return self.rows[self.at].key if self.at < len(self.rows) else None
+
+    def texts(self, row: Row) -> list[str]:
+        """The cells of a row, in the order of the columns."""
+        return [str(row.cells.get(column.key, "")) for column in self.columns]
 
     def filter(self, text: str) -> None:
         """Show only rows that hold each of the words."""
@@ -93,46 +113,65 @@ class LiveTable(DataTable[Cell]):
         self.show_rows(self._all)
 
     def show_rows(self, rows: Iterable[Row], columns: Sequence[Column] | None = None) -> None:
-        """Show these, in their order; from now on in other columns, where some are given."""
-        anew = columns is not None and tuple(columns) != self._plan
-        self._plan = self._plan if columns is None else tuple(columns)
+        """Show these, in their order, each key once; from now on in other columns, where some are given."""
+        self.columns = self.columns if columns is None else tuple(columns)
         self._all = tuple(rows)
-        shown = {row.key: self._cells(row) for row in self._all if row.matches(self._wanted)}
-        if list(shown) == list(self._drawn) and not anew:
-            self._update(shown)
-        else:
-            self._rebuild(shown, anew=anew)
-        self._drawn = shown
+        current, before = self.current, self.at
+        known = {row.key: row for row in self._all if row.matches(self._wanted)}
+        self.rows = list(known.values())
+        self.at = self._place(current)
+        self.lay_out(sum(column.width + 2 for column in self.columns))
+        self._keep_in_sight(before)
+        if self.current != current:
+            self.moved()
 
-    def _cells(self, row: Row) -> tuple[Cell, ...]:
-        return tuple(_cell(row.cells.get(column.key, ""), column) for column in self._plan)
+    def _place(self, key: str | None) -> int:
+        """Where a row is; the cursor's place, if that is gone."""
+        found = (number for number, row in enumerate(self.rows) if row.key == key)
+        return next(found, max(0, min(self.at, len(self.rows) - 1)))
 
-    def _update(self, shown: Mapping[str, tuple[Cell, ...]]) -> None:
-        for key, cells in shown.items():
-            for column, cell, before in zip(self._plan, cells, self._drawn[key], strict=True):
-                if cell != before:
-                    self.update_cell(key, column.key, cell, update_width=column.width is None)
+    def _keep_in_sight(self, before: int) -> None:
+        height = max(1, self.scrollable_content_region.height - 1)
+        wanted = scrolled(self.first, height, before, self.at)
+        if wanted != self.first:
+            self.scroll_to(y=wanted, animate=False, immediate=True, force=True)
 
-    def _rebuild(self, shown: Mapping[str, tuple[Cell, ...]], *, anew: bool) -> None:
-        """Rows have come, gone or changed places; or they have new columns."""
-        current, at, top = self.current, self.cursor_row, round(self.scroll_y)
-        height = max(1, self.scrollable_content_region.height - self.header_height)
-        with self.app.batch_update():
-            self.clear(columns=anew)
-            if anew:
-                self._make_columns()
-            for key, cells in shown.items():
-                self.add_row(*cells, key=key)
-            row = self._place(current, at)
-            self.move_cursor(row=row, animate=False, scroll=False)
-            self.scroll_to(y=scrolled(top, height, at, row), animate=False, immediate=True)
+    def go_to(self, key: str) -> bool:
+        """Put the cursor on a row; whether there is such a row."""
+        for number, row in enumerate(self.rows):
+            if row.key == key:
+                self.move(number)
+                return True
+        return False
 
-    def _place(self, key: str | None, otherwise: int) -> int:
-        """The row of a key; where it was, if that is gone."""
-        try:
-            return self.get_row_index(key or "")
-        except RowDoesNotExist:
-            return min(otherwise, max(0, self.row_count - 1))
+    def count(self) -> int:
+        """How many rows are shown."""
+        return len(self.rows)
+
+    def title_line(self, width: int) -> Text:
+        """What the columns are."""
+        del width
+        return _joined((column.title, column) for column in self.columns)
+
+    def line(self, number: int, width: int) -> tuple[Text, str]:
+        """A row."""
+        del width
+        cells = self.rows[number].cells
+        drawn = _joined((cells.get(column.key, ""), column) for column in self.columns)
+        return drawn, "livetable--odd" if number % 2 else "livetable--even"
+
+    def moved(self) -> None:
+        """Tell of it."""
+        self.post_message(self.Moved(self))
+
+    def open(self) -> None:
+        """Tell of it, if there is a row."""
+        if self.rows:
+            self.post_message(self.Opened(self))
+
+    def action_open(self) -> None:
+        """Enter."""
+        self.open()
 
 
 def scrolled(top: int, height: int, before: int, now: int) -> int:
@@ -149,6 +188,10 @@ def scrolled(top: int, height: int, before: int, now: int) -> int:
     return max(now - height + 1, min(top, now))
 
 
-def _cell(value: Cell, column: Column) -> Cell:
-    text = Text(value) if isinstance(value, str) else value  # the table takes the brackets of a str for markup
-    return Text.assemble(text, justify="right") if column.right else text
+def _joined(cells: Iterable[tuple[Cell, Column]]) -> Text:
+    """Cells side by side, each with a space before it and one behind."""
+    line = Text()
+    for cell, column in cells:
+        own = cell if isinstance(cell, str) else cell.copy()  # what is cut here may be shown in full elsewhere
+        line.append(" ").append_text(fit(own, column.width, right=column.right)).append(" ")
+    return line
