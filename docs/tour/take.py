@@ -135,7 +135,7 @@ async def tour(url: str, bench_url: str) -> None:
 
 
 def write(app: Console, name: str) -> None:
-    picture = FONT.sub("", app.export_screenshot(title=f"helexa console: {SCREENS[name].TITLE}"))
+    picture = FONT.sub("", app.export_screenshot(title=f"helexa console: {SCREENS[name].title}"))
     (HERE / f"{name}.svg").write_text(picture)
     print(f"{name}.svg", file=sys.stderr)
 

@@ -44,3 +44,15 @@ def test_values_that_are_lists_are_told_apart_as_well() -> None:
 
 def test_where_there_is_room_all_of_it_is_said() -> None:
     assert str(view.row(entry("load", clients=8), 1_790_000_000.0).cells["what"]) == "load clients=8"
+
+
+def test_what_names_things_gets_the_room_that_is_left() -> None:
+    small, some, all_of_it = (view.columns(width, two=False) for width in (80, 118, 200))
+    assert [each.key for each in small] == [each.key for each in some]
+    assert sum(each.width + 2 for each in some) <= 118
+    assert {each.key for each, other in zip(some, small, strict=True) if each.width > other.width} == {
+        "model",
+        "what",
+        "metric",
+    }
+    assert len(all_of_it) > len(some)

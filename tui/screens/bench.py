@@ -28,8 +28,6 @@ from tui.widgets.plot import plot
 from tui.widgets.table import LiveTable
 from tui.world import World
 
-_WIDE = 200
-"""From so many characters on, there are more columns, and facts stand beside the plot."""
 _TALL = 40
 _READ = ("bench_summary", "bench_regressions", "bench_status", "bench_builds", "bench_series")
 _TWO = ("bench_before", "bench_after")
@@ -99,10 +97,10 @@ class BenchScreen(ConsoleScreen):
             self.query_one(place).display = absence is None
         self.query_one(".absence", Static).update(absence or "")
         self.query_one(".summary", Static).update(view.summary(world.raw.get("bench_status"), listed, self._two))
-        wide, now = self.size.width >= _WIDE, self._now
+        wide, now = self.size.width >= view.ALL_FIT, self._now
         told = view.telling(listed)
         rows = [view.row(each, now, None if wide else told[each.cell.scenario]) for each in listed]
-        self.query_one(LiveTable).show_rows(rows, view.columns(wide=wide, two=self._two is not None))
+        self.query_one(LiveTable).show_rows(rows, view.columns(self.size.width, two=self._two is not None))
 
     def _listed(self, world: World) -> list[Entry]:
         self._points.update(data.series(world.raw.get("bench_series")))
@@ -134,7 +132,7 @@ class BenchScreen(ConsoleScreen):
 
     def _show_course(self) -> None:
         place, facts = self.query_one(".plot", Static), self.query_one(".facts")
-        facts.display = self.size.width >= _WIDE
+        facts.display = self.size.width >= view.ALL_FIT
         if (entry := self.entry) is None:
             place.update("")
             return

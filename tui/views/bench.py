@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 from rich.text import Text
 
 from helexa.bench.report.figures import figure as in_words
@@ -16,6 +16,8 @@ from tui.views.safe import line
 from tui.widgets.plot import Spot
 from tui.widgets.table import Column, Row
 
+ALL_FIT: Final = 200
+"""Characters from which on all there is to say has room."""
 _WORDS: Final = {WORSE: "worse", BETTER: "better"}
 NARROW: Final = (
     Column("sign", "", 1),
@@ -146,9 +148,13 @@ def _order(entry: Entry) -> tuple[Any, ...]:
     return entry.verdict != WORSE, cell.model, cell.target, cell.what, entry.figure.name
 
 
-def columns(*, wide: bool, two: bool) -> tuple[Column, ...]:
-    """Those of the list, in so much room, for one build or two."""
-    return (WIDE_TWO if wide else NARROW_TWO) if two else (WIDE if wide else NARROW)
+def columns(width: int, *, two: bool) -> tuple[Column, ...]:
+    """Those of the list, in so many characters, for one build or two; what names things gets what room is left."""
+    if width >= ALL_FIT:
+        return WIDE_TWO if two else WIDE
+    plan, left = NARROW_TWO if two else NARROW, max(0, width - 80)
+    more = {"model": left // 4, "what": left // 2, "metric": left // 4}
+    return tuple(evolve(each, width=each.width + more.get(each.key, 0)) for each in plan)
 
 
 def telling(listed: Iterable[Entry]) -> dict[str, frozenset[str]]:
