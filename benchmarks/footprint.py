@@ -68,7 +68,7 @@ async def row(directory: Path, quant: Quant, ranks: int, context: int) -> Row:
         await ask(worker, 600, 1)  # what the first model costs a process is not this one's
         await worker.unload("m")
         assert worker.pid is not None
-        taken = await weigh(worker, worker.pid, directory, quant, context)
+        (taken,) = await weigh(worker, [worker.pid], directory, quant, context)
         nursery.cancel_scope.cancel()
     return Row(quant, ranks, await said(directory, quant, ranks), taken)
 

@@ -66,3 +66,26 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from checkpoints import make_llama
 
     return make_llama(tmp_path_factory.mktemp("checkpoints") / "llama")
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[object]:
+    """Forks engines, for whichever modules ask; see `forks`."""
+    from fork_server import engines
+    from forks import ForkServer
+
+    server = ForkServer.start(engines)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def forked_engines(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Workers and ranks that this module has started begin with their imports behind them."""
+    from forks import can_fork, forking, is_engine
+
+    if not can_fork():
+        yield
+        return
+    with forking(request.getfixturevalue("fork_server"), is_engine):
+        yield

@@ -1,29 +1,30 @@
 """Fixtures for tests of actors that own processes."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import psutil
 import pytest
-from fork_server import engines
-from forks import ForkServer, can_fork, forking, is_engine
+from fork_server import scripts
+from forks import ForkServer, can_fork, forking, is_script
 from structlog.testing import capture_logs
 
 
 @pytest.fixture(scope="session")
-def fork_server() -> Iterator[ForkServer]:
-    server = ForkServer.start(engines)
+def script_server() -> Iterator[ForkServer | None]:
+    if not can_fork():
+        yield None
+        return
+    server = ForkServer.start(scripts)
     yield server
     server.stop()
 
 
-@pytest.fixture(scope="module")
-def forked_engines(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Workers and ranks that this module has started begin with their imports behind them."""
-    if not can_fork():
-        yield
-        return
-    with forking(request.getfixturevalue("fork_server"), is_engine):
+@pytest.fixture
+def forked_scripts(script_server: ForkServer | None) -> Iterator[None]:
+    """Scripts that stand in for engines begin with the protocol behind them: a fifth of a second for each."""
+    with nullcontext() if script_server is None else forking(script_server, is_script):
         yield
 
 

@@ -53,7 +53,7 @@ PAIR, OTHERS = "cpu+cpu:0", "cpu:0+cpu:1"
 DEVICES = ("cpu", "cpu:0", "cpu:1")
 
 
-pytestmark = pytest.mark.usefixtures("logs", "no_process_is_left")
+pytestmark = pytest.mark.usefixtures("logs", "forked_scripts", "no_process_is_left")
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,7 @@ def meetings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     monkeypatch.setattr(tp_leader, "_command", rank)
     monkeypatch.setattr(engine_link, "_command", single)
     for module in (tp_leader, engine_link):
-        monkeypatch.setattr(module, "LINGER_SECONDS", 0.4)
+        monkeypatch.setattr(module, "LINGER_SECONDS", 0.1)
     return asked
 
 

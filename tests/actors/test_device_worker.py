@@ -47,7 +47,7 @@ def load():
 SERVE = "hello(); load(); "
 
 
-pytestmark = pytest.mark.usefixtures("logs", "no_process_is_left")
+pytestmark = pytest.mark.usefixtures("logs", "forked_scripts", "no_process_is_left")
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ BEGIN = "receive(); send(Loaded('m', 1, 100, .1)); send(Began([receive().request
 Script = Callable[[str], None]
 
 
-pytestmark = pytest.mark.usefixtures("logs", "no_process_is_left")
+pytestmark = pytest.mark.usefixtures("logs", "forked_scripts", "no_process_is_left")
 
 
 @pytest.fixture

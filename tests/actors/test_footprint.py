@@ -115,10 +115,11 @@ async def test_models_take_what_they_were_said_to_need(tmp_path: Path) -> None:
         assert worker.pid is not None
         for kind, dtype, quant in cases:
             path = make(kind, tmp_path / f"{kind} {dtype}", dtype)
-            share, taken = await share_of(path, quant), await weigh(worker, worker.pid, path, quant)
+            share, (taken,) = await share_of(path, quant), await weigh(worker, [worker.pid], path, quant)
             scales.compare(f"{kind}, {dtype}, {quant}", share, taken, mapped=EMBEDDING if kind in GENERAL else 0)
         file = make_gguf("qwen3, tied", tmp_path / "m.gguf", kind_of)
-        scales.compare("GGUF", await share_of(file, None), await weigh(worker, worker.pid, file, None))
+        (taken,) = await weigh(worker, [worker.pid], file, None)
+        scales.compare("GGUF", await share_of(file, None), taken)
     assert scales.wrong == {}
 
 
@@ -132,7 +133,8 @@ async def test_ranks_take_what_each_was_said_to_need(tmp_path: Path) -> None:
     async with running(group):
         for kind, dtype, quant in cases:
             path = make(kind, tmp_path / kind, dtype)
-            for number, process in rank_children().items():
-                taken = await weigh(group, process.pid, path, quant)
-                scales.compare(f"{kind}, {quant}, rank {number}", await share_of(path, quant, 2), taken)
+            share, ranks = await share_of(path, quant, 2), rank_children()
+            found = await weigh(group, [each.pid for each in ranks.values()], path, quant)
+            for number, taken in zip(ranks, found, strict=True):
+                scales.compare(f"{kind}, {quant}, rank {number}", share, taken)
     assert scales.wrong == {}

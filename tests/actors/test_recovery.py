@@ -18,7 +18,7 @@ from helexa.wire.errors import ApiError
 from helexa.wire.sampling import SamplingParams
 
 PROMPT = [5, 6, 7]
-STORY = SamplingParams(temperature=1.5, seed=3, max_tokens=400)
+STORY = SamplingParams(temperature=1.5, seed=3, max_tokens=150)
 SHORT = SamplingParams(temperature=0, max_tokens=5)
 Arm = Callable[[str, str], None]
 
@@ -41,11 +41,11 @@ def running(directory: Path, forked_engines: None) -> Iterator[Running]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine_link, "_command", command)
-        patch.setattr(vitals, "SILENCE_SECONDS", 5.0)
+        patch.setattr(vitals, "SILENCE_SECONDS", 4.0)
         patch.setattr(vitals, "STALL_SECONDS", 3.0)
         policy = RestartPolicy(max=100, window=Duration(1), backoff=Duration(0.05))
         pool = DevicePool(["cpu", "cpu:0"], policy)
-        worker_of(pool)._load_seconds = 10.0
+        worker_of(pool)._load_seconds = 5.0
         with running_pool(pool) as found:
             yield found
 

@@ -14,6 +14,7 @@ from attrs import define
 from harness import Fleet, free_port
 from slow_proxy import slowed
 
+pytestmark = pytest.mark.usefixtures("forked_fleets")
 CHAT = ("--scenario", "chat:prompt_tokens=32,output_tokens=4,requests=1")
 ROUNDS = ("--rounds", "5")
 

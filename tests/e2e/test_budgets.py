@@ -11,7 +11,7 @@ from budget_parts import Host, make_box, make_gateway
 from budget_stress import summary
 from postgres import Server, serving
 
-pytestmark = pytest.mark.usefixtures("forked_gateways")
+pytestmark = pytest.mark.usefixtures("forked_fleets")
 CLIENTS, KILLS = 2000, 20
 REFUSED = {"429 insufficient_quota", "429 rate_limit_exceeded", "429 rate_limit_error"}  # the last one: Anthropic's
 EARLY = {"503 service_unavailable", "503 overloaded_error"}

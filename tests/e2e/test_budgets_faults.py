@@ -21,7 +21,7 @@ from postgres import Server, serving
 
 from config import Budget
 
-pytestmark = pytest.mark.usefixtures("forked_gateways")
+pytestmark = pytest.mark.usefixtures("forked_fleets")
 MANY = (Budget(tokens=1_000_000),)
 HOUSE = "house"
 """An account that the topology says all of; of others the database may know budgets."""

@@ -11,6 +11,7 @@ import openai
 import pytest
 from harness import Fleet, free_port, make_fleet, wait_until
 
+pytestmark = pytest.mark.usefixtures("forked_fleets")
 MODEL = "helexa/tiny"
 PARAMETERS = {
     "type": "object",

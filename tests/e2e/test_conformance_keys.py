@@ -9,6 +9,7 @@ import openai
 import pytest
 from harness import Fleet, make_fleet
 
+pytestmark = pytest.mark.usefixtures("forked_fleets")
 MODEL = "helexa/tiny"
 
 

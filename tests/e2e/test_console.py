@@ -13,6 +13,7 @@ from browsers import CHROMIUM, Page, browse, different_rows
 from harness import Fleet, make_fleet, wait_until
 from tmux import SECONDS, TMUX, Terminal
 
+pytestmark = pytest.mark.usefixtures("forked_fleets")
 terminal = pytest.mark.skipif(TMUX is None, reason="tmux, the terminal that the console is driven in, is not installed")
 browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed to open the console's page in")
 

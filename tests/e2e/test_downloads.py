@@ -10,11 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
+from fleet_forks import SPARES
 from harness import Fleet, make_fleet, wait_until
 from hubs import Fault, Hub, Repository, contents, serving_hub
 
 import helexa.tiny
 
+pytestmark = pytest.mark.usefixtures("forked_fleets")
 MODEL, OTHER = "house/fetched", "house/other"
 WEIGHTS = "model.safetensors"
 CHECKPOINT = Path(helexa.tiny.__file__).parent / "checkpoint"
@@ -23,9 +25,10 @@ HALF = 3 << 20
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    """A registry in the place of Hugging Face, for whatever is started from here."""
+    """A registry in the place of Hugging Face, for whatever is started from here; a neuron may be killed there."""
     with serving_hub() as hub, pytest.MonkeyPatch.context() as patch:
         hub.repositories |= {name: Repository(contents(CHECKPOINT)) for name in ("org/tiny", "org/other")}
+        patch.setenv(SPARES, "1")
         patch.setenv("HF_ENDPOINT", hub.endpoint)
         patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("HF_HUB_CACHE", raising=False)
@@ -76,7 +79,7 @@ def test_a_download_is_told_of_and_goes_on_after_the_neuron_was_killed(fleet: Fl
     told = wait_until(lambda: downloading(fleet), 30, "the download at the front door, which polls")
     assert told["status"] == "loading"
     assert HALF < told["progress"]["total"] <= sum(map(len, contents(CHECKPOINT).values()))
-    fleet.family()[1].kill()
+    next(each for each in fleet.family() if "neuron" in each.cmdline()).kill()
     slow.go.set()
     first.join()
     assert ended[0].returncode == 1

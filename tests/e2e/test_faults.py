@@ -9,8 +9,10 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from fleet_forks import SPARES
 from harness import Fleet, gone_all, make_fleet, sse_events, wait_until
 
+pytestmark = pytest.mark.usefixtures("forked_fleets")
 STORY = {
     "model": "helexa/tiny",
     "messages": [{"role": "user", "content": "Tell me a story."}],
@@ -20,6 +22,7 @@ STORY = {
     "max_tokens": 1900,
     "ignore_eos": True,
 }
+WORKER = "helexa.engine.worker"
 HELLO = {"model": "helexa/tiny", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 5}
 
 
@@ -30,9 +33,17 @@ def post(fleet: Fleet, body: object = None, **kwargs: Any) -> httpx.Response:
 @pytest.fixture(scope="module")
 def mending(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A fleet that is broken again and again, and mends itself each time."""
-    running = make_fleet(tmp_path_factory.mktemp("mending")).start()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(SPARES, "1")
+        running = make_fleet(tmp_path_factory.mktemp("mending")).start()
     yield running
     assert running.stop() == 0
+
+
+def process_of(fleet: Fleet, word: str) -> psutil.Process:
+    """The one of its processes whose command line has this word."""
+    (found,) = [each for each in fleet.family() if word in each.cmdline()]
+    return found
 
 
 def serves_again(fleet: Fleet) -> bool:
@@ -40,8 +51,8 @@ def serves_again(fleet: Fleet) -> bool:
 
 
 def test_worker_killed_mid_stream(mending: Fleet) -> None:
-    _, _, worker = mending.family()
-    with httpx.stream("POST", f"{mending.url}/v1/chat/completions", json=STORY, timeout=30) as response:
+    worker, story = process_of(mending, WORKER), {**STORY, "max_tokens": 500}
+    with httpx.stream("POST", f"{mending.url}/v1/chat/completions", json=story, timeout=30) as response:
         pieces = response.iter_text()
         received = next(pieces)
         os.kill(worker.pid, signal.SIGKILL)
@@ -58,7 +69,7 @@ def test_worker_killed_mid_stream(mending: Fleet) -> None:
 
 
 def test_neuron_killed_mid_stream(mending: Fleet) -> None:
-    _, neuron, worker = mending.family()
+    neuron, worker = process_of(mending, "neuron"), process_of(mending, WORKER)
     with httpx.stream("POST", f"{mending.url}/v1/chat/completions", json=STORY, timeout=30) as response:
         pieces = response.iter_text()
         received = next(pieces)

@@ -21,6 +21,7 @@ from harness import Fleet, free_port, wait_until
 from config import Tls
 from helexa.web.tls import client_context
 
+pytestmark = pytest.mark.usefixtures("forked_fleets")
 SECRET, KEY, PROVIDER_KEY = "marked-fleet-secret", "hx-marked-client-key-0123456789", "sk-marked-provider-key"
 PROMPT, ANSWER = "marked prompt of a client", "marked answer of a provider"
 CHAT = "/v1/chat/completions"

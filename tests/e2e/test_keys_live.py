@@ -9,6 +9,7 @@ import httpx
 import pytest
 from harness import Fleet, make_fleet, wait_until
 
+pytestmark = pytest.mark.usefixtures("forked_fleets")
 FIRST = re.compile(r"which is not shown again: (hx-\w+)")
 
 

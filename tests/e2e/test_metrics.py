@@ -8,6 +8,7 @@ from collectors import attributes, collecting
 from harness import Fleet, make_fleet, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 
+pytestmark = pytest.mark.usefixtures("forked_fleets")
 MODEL = "helexa/tiny"
 
 

@@ -11,11 +11,13 @@ import httpx
 import psutil
 import pytest
 import trio
+from fleet_forks import SPARES
 from harness import Fleet, free_port, sse_events, wait_until
 
 from helexa.tiny import CHECKPOINT
 
-CLIENTS, REQUESTS = 50, 4
+pytestmark = pytest.mark.usefixtures("forked_fleets")
+CLIENTS, REQUESTS = 50, 2
 MODELS = ("house/a", "house/b", "house/c", "house/d")
 EXPLAINED = {(502, "upstream_error"), (503, "service_unavailable")}
 
@@ -38,7 +40,9 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         f'{neurons}{models}[actors.poller]\ninterval = "500ms"\n'
     )
     fleet = Fleet(topology, ports[0], ports[2], ports[1], tmp_path / "log")
-    fleet.start(ready="/health")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(SPARES, "1")
+        fleet.start(ready="/health")
     wait_until(lambda: all(node["up"] for node in nodes_of(fleet)), 30, "both nodes up")
     family = fleet.family()
     yield fleet

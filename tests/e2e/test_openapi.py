@@ -21,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
 
 from helexa.cortex.openapi import document
 
+pytestmark = pytest.mark.usefixtures("forked_fleets")
 DOCUMENT = document()
 API = schemathesis.openapi.from_dict(DOCUMENT)
 ENDLESS = "/fleet/events"
@@ -75,7 +76,7 @@ def test_no_request_meets_a_fault(fleet: Fleet, session: requests.Session, opera
     deadline = time.monotonic() + SECONDS
 
     @settings(
-        max_examples=30,
+        max_examples=20,
         deadline=None,
         derandomize=True,
         database=None,

@@ -13,6 +13,7 @@ from harness import Fleet, free_port, make_fleet, wait_until
 
 import helexa.tiny
 
+pytestmark = pytest.mark.usefixtures("forked_fleets")
 COPY = "house/copy"
 CHECKPOINT = Path(helexa.tiny.__file__).parent / "checkpoint"
 

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 from harness import Fleet, make_fleet, sse_events, wait_until
 
+forked = pytest.mark.usefixtures("forked")
+"""Of the tests that are not about a start: each of the others begins a process from nothing, as operators do."""
 QUESTION = {"model": "helexa/tiny", "messages": [{"role": "user", "content": "Tell me a story."}]}
 
 
@@ -19,12 +22,14 @@ def helexa(*arguments: object, stdin: str = "", timeout: float = 60) -> subproce
     return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
 
 
+@forked
 def test_chat_holds_a_conversation_of_two_turns(fleet: Fleet) -> None:
     done = helexa("chat", "--url", fleet.url, stdin="My name is Anna.\nWhat is my name?\n")
     assert done.returncode == 0, done.stderr
     assert "Anna" in done.stdout.strip().splitlines()[-1]
 
 
+@forked
 def test_status_shows_nodes_models_and_actors(fleet: Fleet) -> None:
     shown = helexa("status", "--url", fleet.url).stdout
     for word in ("local", "helexa/tiny", "loaded", "poller", "router", "local/device-worker:cpu"):
@@ -67,6 +72,7 @@ def test_a_host_without_a_part_is_told_which_hosts_there_are(tmp_path: Path) -> 
     assert "gateway, beast" in done.stderr
 
 
+@forked
 def test_a_port_in_use_names_the_port_and_who_asked_for_it(tmp_path: Path) -> None:
     fleet = make_fleet(tmp_path)
     with socket.create_server(("127.0.0.1", fleet.port)):
@@ -89,6 +95,7 @@ def test_init_writes_a_topology_that_check_likes(tmp_path: Path) -> None:
     assert "--force" in again.stderr
 
 
+@forked
 def test_ctrl_c_ends_open_streams_properly_and_leaves_nothing(own_fleet: Fleet) -> None:
     family = own_fleet.family()
     assert len(family) == 3
@@ -116,6 +123,7 @@ def test_sigterm_with_nothing_to_do_is_quick_and_clean(own_fleet: Fleet) -> None
     assert "Traceback" not in own_fleet.log.read_text()
 
 
+@forked
 def test_help_of_every_command_reads() -> None:
     for command in ("up", "check", "status", "chat", "init", "neuron"):
         done = helexa(command, "--help")

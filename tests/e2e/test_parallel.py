@@ -1,7 +1,6 @@
 """Two devices of one host share a model: it is served, shown, recovers from the end of either rank, and goes whole."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,9 +10,12 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from fleet_forks import SPARES
 from harness import START_SECONDS, Fleet, gone_all, make_fleet, sse_events, wait_until
 
 GROUP = "cpu+cpu:0"
+RANKS = 8
+"""Processes of them that there are, one after another."""
 SETTINGS = """
 [actors.tp_leader]
 restart = { max = 100, window = "1s", backoff = "100ms" }
@@ -23,19 +25,21 @@ STORY: dict[str, Any] = {
     "messages": [{"role": "user", "content": "Tell me a story."}],
     "stream": True,
     "temperature": 0,
-    "max_tokens": 300,
+    "max_tokens": 80,
     "ignore_eos": True,
 }
 
 
 @pytest.fixture(scope="module")
-def spread(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def spread(tmp_path_factory: pytest.TempPathFactory, forked_fleets: None) -> Iterator[Fleet]:
     """A fleet whose one model is preloaded by two devices together."""
     found = make_fleet(tmp_path_factory.mktemp("fleet"), SETTINGS)
     text = found.topology.read_text()
     text = text.replace('devices = ["cpu"]', 'devices = ["cpu", "cpu:0"]')
     found.topology.write_text(text.replace('id = "helexa/tiny"', 'id = "helexa/tiny"\ntensor_parallel = 2'))
-    found.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(SPARES, str(RANKS))
+        found.start()
     yield found
     assert found.stop() == 0
 
@@ -72,13 +76,14 @@ def text_of(received: str) -> str:
 def stream(fleet: Fleet, kill: int | None = None) -> str:
     """A whole stream; a rank is killed once a piece of the answer has come, and the model's state is then looked at."""
     received, killed = "", kill is None
+    processes = ranks(fleet)
     with httpx.stream("POST", f"{fleet.url}/v1/chat/completions", json=STORY, timeout=START_SECONDS) as response:
         assert response.status_code == 200, response.read()
         for piece in response.iter_text():
             received += piece
             if kill is not None and not killed and '"content"' in piece:
                 killed = True
-                os.kill(ranks(fleet)[kill].pid, signal.SIGKILL)
+                processes[kill].send_signal(signal.SIGKILL)
                 wait_until(lambda: report(fleet)["status"] == "recovering", 10, "a model that reads recovering")
     assert killed
     return text_of(received)

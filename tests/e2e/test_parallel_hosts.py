@@ -24,14 +24,14 @@ from two_hosts import (
     wires,
 )
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("forked_fleets")]
 LONG = {
     "model": TWO,
     "messages": [{"role": "user", "content": "Tell me a story."}],
     "stream": True,
     "temperature": 1.5,
     "seed": 7,
-    "max_tokens": 150,
+    "max_tokens": 48,
     "ignore_eos": True,
 }
 SERVES_AGAIN = 90
@@ -41,7 +41,9 @@ on_one_host = pytest.mark.parametrize("hosts", [LOOPBACK], indirect=True)
 
 
 @pytest.fixture(scope="module", params=[LOOPBACK, NAMESPACES])
-def hosts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoHosts]:
+def hosts(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, forked_fleets: None
+) -> Iterator[TwoHosts]:
     directory = tmp_path_factory.mktemp("fleet")
     if request.param == LOOPBACK:
         with on_loopback(directory) as running:
@@ -82,11 +84,11 @@ def test_the_rank_is_known_to_its_neuron_and_gets_no_requests(hosts: TwoHosts) -
 
 @on_one_host
 def test_a_killed_rank_on_the_other_host_is_a_pause_in_the_stream(hosts: TwoHosts) -> None:
-    ranks_of(hosts)
+    far = ranks_of(hosts)[1]
     whole = hosts.stream(LONG)
 
     def kill() -> None:
-        hosts.ranks()[1].send_signal(signal.SIGKILL)
+        far.send_signal(signal.SIGKILL)
         wait_until(lambda: hosts.status(TWO) == "recovering", 30, "the model reads recovering")
 
     assert hosts.stream(LONG, kill) == whole
@@ -107,8 +109,9 @@ def test_the_other_hosts_neuron_may_be_started_anew(hosts: TwoHosts) -> None:
     """It has forgotten its rank, and is asked for it again, by the same secret."""
     before = ranks_of(hosts)
     secret = secret_of(before[0])
-    whole = hosts.stream(LONG)
-    assert hosts.stream(LONG, lambda: os.kill(hosts.neuron("right").pid, signal.SIGKILL)) == whole
+    neuron, longer = hosts.neuron("right"), LONG | {"max_tokens": 150}  # the rank has a second's grace
+    whole = hosts.stream(longer)
+    assert hosts.stream(longer, neuron.kill) == whole
     after = ranks_of(hosts)
     assert after[1].pid != before[1].pid
     assert secret_of(after[1]) == secret

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import httpx
 import psutil
 import pytest
-from harness import Fleet, gone_all, make_fleet, sse_events, wait_until
+from fleet_forks import SPARES
+from fork_server import CONSTANTS
+from forks import can_fork
+from harness import HTTP, Fleet, gone_all, make_fleet, sse_events, wait_until
 
 KEEP_ALIVE = ": keep-alive"
 STORY: dict[str, Any] = {
@@ -19,15 +21,15 @@ STORY: dict[str, Any] = {
     "stream": True,
     "temperature": 1.5,
     "seed": 7,
-    "max_tokens": 500,
+    "max_tokens": 320,
     "ignore_eos": True,
     "stream_options": {"include_usage": True},
 }
 NUMBERS = {
     "type": "array",
     "items": {"type": "integer", "minimum": 100, "maximum": 999},
-    "minItems": 100,
-    "maxItems": 120,
+    "minItems": 70,
+    "maxItems": 80,
 }
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "numbers", "schema": NUMBERS, "strict": True}}
 KINDS: dict[str, dict[str, Any]] = {
@@ -37,15 +39,23 @@ KINDS: dict[str, dict[str, Any]] = {
     "a schema": {"response_format": SCHEMA, "ignore_eos": False},
     "a stop string": {"stop": ["zzzz"]},
 }
+IMPATIENT = "actors.vitals:SILENCE_SECONDS=6 helexa.neuron.exchange:KEEP_ALIVE_SECONDS=2"
+PATIENCE = 5 if can_fork() else 12
+"""Seconds between two comments and more, and less than until a worker is missed."""
+DEATHS = 5
+"""Of workers, at most."""
 SEQUENCES = len(KINDS) + 4
 """All choices of all kinds, an answer in one piece, and one of another dialect."""
 
 
 @pytest.fixture(scope="module")
-def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def mortal(tmp_path_factory: pytest.TempPathFactory, forked_fleets: None) -> Iterator[Fleet]:
     """A fleet whose worker may die often."""
     restart = '[actors.device_worker]\nrestart = { max = 100, window = "1s", backoff = "100ms" }'
-    running = make_fleet(tmp_path_factory.mktemp("fleet"), restart).start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(SPARES, str(DEATHS))
+        patch.setenv(CONSTANTS, IMPATIENT)
+        running = make_fleet(tmp_path_factory.mktemp("fleet"), restart).start()
     yield running
     assert running.stop() == 0
 
@@ -64,7 +74,7 @@ def stream(
 ) -> str:
     """A whole stream, silent for `wait` seconds at most; each signal is for another worker, once more has come."""
     received, met = "", set[int]()
-    with httpx.stream("POST", fleet.url + path, json=body, timeout=wait) as response:
+    with HTTP.stream("POST", fleet.url + path, json=body, timeout=wait) as response:
         assert response.status_code == 200, response.read()
         for piece in response.iter_text():
             received += piece
@@ -119,7 +129,7 @@ def story(mortal: Fleet) -> Any:
 
 def in_one_piece(fleet: Fleet) -> str:
     plain = {key: value for key, value in STORY.items() if key not in ("stream", "stream_options")}
-    found = httpx.post(f"{fleet.url}/v1/chat/completions", json=plain, timeout=90).json()
+    found = HTTP.post(f"{fleet.url}/v1/chat/completions", json=plain, timeout=90).json()
     return str(found["choices"][0]["message"]["content"])
 
 
@@ -159,14 +169,14 @@ def test_a_worker_that_hangs_is_replaced_while_comments_keep_the_connection_aliv
 ) -> None:
     """SIGSTOP stands for a wedged driver call: a process that neither dies nor works."""
     first = psutil.Process(*mortal.workers())
-    received = stream(mortal, STORY, signals=[signal.SIGSTOP, signal.SIGKILL], wait=12)
+    received = stream(mortal, STORY, signals=[signal.SIGSTOP, signal.SIGKILL], wait=PATIENCE)
     assert answers_of(received) == story
     assert received.count(KEEP_ALIVE) >= 2
     gone_all([first], 5)
 
 
 def test_a_client_that_leaves_during_a_recovery_leaves_nothing(mortal: Fleet) -> None:
-    with httpx.stream("POST", f"{mortal.url}/v1/chat/completions", json=STORY, timeout=30) as response:
+    with HTTP.stream("POST", f"{mortal.url}/v1/chat/completions", json=STORY, timeout=30) as response:
         next(response.iter_text())
         kill(mortal)
         wait_until(lambda: not serves(mortal), 10, "a model that recovers")

@@ -1,6 +1,5 @@
 """What the ranks of a group do with what the first one tells them; two threads stand in for two processes."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from attrs import define, evolve
 from engine_runs import Bench, greedy, prompt
 from rank_threads import Ranks
 
+from actors import python
 from helexa.engine import parallel_frames, protocol, ranks
 from helexa.engine.core import Engine
 from helexa.engine.loading import LoadedModel, LoadError, load_model
@@ -24,9 +24,8 @@ from helexa.engine.ranks import Follower, LeadRunner
 from helexa.engine.scheduler import Budget
 from helexa.tiny import CHECKPOINT
 
-ROOT = Path(protocol.__file__).parents[2]
 END = Drop("the test is over")
-COMMAND = [sys.executable, "-m", "helexa.engine.ranks"]
+COMMAND = [sys.executable, "-P", "-m", "helexa.engine.ranks"]
 RANK = ["--rank", "1", "--ranks", "2", "--device", "cpu", "--own", "127.0.0.2"]
 
 
@@ -126,15 +125,14 @@ def test_what_a_rank_cannot_do_is_an_error(frame: parallel_frames.RankFrame) -> 
         follower.handle(frame)
 
 
-def test_a_rank_that_finds_no_first_rank_says_so_and_ends() -> None:
+def test_a_rank_that_finds_no_first_rank_says_so_and_ends(forked_engines: None) -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         subprocess.Popen(
             [*COMMAND, *RANK, "--meet", f"127.0.0.1:{listener.getsockname()[1]}"],
-            env={**os.environ, ranks.TOKEN: "token"},
+            env={**python.environment(), ranks.TOKEN: "token"},
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            cwd=ROOT,
         ) as process,
     ):
         sock, _ = listener.accept()

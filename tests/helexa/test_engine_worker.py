@@ -315,8 +315,8 @@ def test_ctrl_c_is_not_for_the_worker(worker: RawWorker, model: str) -> None:
 
 
 @pytest.fixture
-def fresh() -> Iterator[RawWorker]:
-    """A worker of the test's own, for it to end."""
+def fresh(process: RawWorker, forked_engines: None) -> Iterator[RawWorker]:
+    """A worker of the test's own, for it to end; the one before it has shown that one can be begun from nothing."""
     worker = RawWorker.start()
     worker.greet()
     yield worker

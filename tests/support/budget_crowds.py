@@ -64,23 +64,29 @@ async def press(crowd: Crowd, kills: int, seed: int) -> None:
 
 
 async def use_up(gateways: Sequence[Host], keys: Sequence[str]) -> list[Got]:
-    """Have each key ask, by several clients at a time and then by one, until it is refused."""
+    """Have each key ask, by several clients at a time for much and then by one for little, until it is refused."""
     got: list[Got] = []
     async with trio.open_nursery() as nursery:
         for key in keys:
             for client in range(4):
-                nursery.start_soon(_until_refused, gateways[client % len(gateways)].port, key, f"u{client}", got)
+                port, order = gateways[client % len(gateways)].port, much_of(key)
+                nursery.start_soon(_until_refused, port, order, f"u{client}", got)
     for key in keys:  # one by one: nothing is set aside for others now, so it is the budget that refuses
-        await _until_refused(gateways[0].port, key, "last", got)
+        await _until_refused(gateways[0].port, last_of(key), "last", got)
     return got
 
 
-async def _until_refused(port: int, key: str, name: str, got: list[Got]) -> None:
+async def _until_refused(port: int, order: Order, name: str, got: list[Got]) -> None:
     for number in count():
-        latest = await ask(port, last_of(key), f"{name}.{key}.{number}")
+        latest = await ask(port, order, f"{name}.{order.key}.{number}")
         got.append(latest)
         if latest.status != 200:
             return
+
+
+def much_of(key: str) -> Order:
+    """What a key asks for while it has enough: as many tokens by fewer requests."""
+    return order_of(key, "chat", PROMPTS[0], 24, choices=4)
 
 
 def last_of(key: str) -> Order:

@@ -13,7 +13,7 @@ from budget_parts import Host
 
 from helexa.cortex.ledger.limits import Limit
 
-AGAIN = 200
+AGAIN = 100
 """Clients of those that were cut off who ask again at once; the others wait for them."""
 _TRIES = 200
 

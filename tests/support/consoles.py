@@ -100,12 +100,13 @@ def run(app: Console, steps: Steps, size: tuple[int, int] = SMALL) -> None:
 
 
 async def settle(pilot: Pilot[None]) -> None:
-    """Until everything that was told is drawn."""
-    await pilot.pause()
+    """Until everything that was told is drawn; twice, as a pane knows its width once it has been laid out."""
     app = pilot.app
     assert isinstance(app, Console)
-    app._draw()
     await pilot.pause()
+    for _ in range(2):
+        app._draw()
+        await pilot.pause()
 
 
 def text(app: Console) -> str:

@@ -1,7 +1,7 @@
 """Models large enough to be weighed, and what a worker's process takes for them, to the byte that the kernel counts."""
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -119,27 +119,54 @@ class Taken:
         return max(self.loading - self.mapped, self.loaded + self.step)
 
 
-async def weigh(worker: DeviceWorker, pid: int, path: Path, quant: Quant | None, context: int = CONTEXT) -> Taken:
-    """Load a model, let it answer, unload it, and look at the memory of a process of the worker meanwhile.
+async def weigh(
+    worker: DeviceWorker, pids: Sequence[int], path: Path, quant: Quant | None, context: int = CONTEXT
+) -> list[Taken]:
+    """Load a model, let it answer, unload it, and look at the memory of the worker's processes meanwhile.
 
     Args:
         worker: that loads it.
-        pid: its process, or that of one of its ranks.
+        pids: its process, or those of its ranks.
         path: the model.
         quant: what it is reduced to.
         context: tokens of its prompts and answers.
+
+    Returns:
+        What each of the processes took.
     """
-    own, mapped, resident = _status(pid, "RssAnon"), _private(pid) - _status(pid, "RssAnon"), _begin(pid)
+    scales = [_Scale(pid) for pid in pids]
     await worker.load("m", str(path), quant)
-    loaded, loading = _status(pid, "RssAnon"), _status(pid, "VmHWM")
-    mapped = _private(pid) - loaded - mapped
+    for each in scales:
+        each.note_load()
     await ask(worker, context - 8, 1)  # what is set up once
-    before = _begin(pid)
+    before = [_begin(pid) for pid in pids]
     await ask(worker, context - 8, 2)
-    step = _status(pid, "VmHWM") - before
+    steps = [_status(pid, "VmHWM") - had for pid, had in zip(pids, before, strict=True)]
     report = await _report(worker)
     await worker.unload("m")
-    return Taken(report, loaded - own, max(0, mapped), loading - resident, step)
+    return [each.taken(report, step) for each, step in zip(scales, steps, strict=True)]
+
+
+class _Scale:
+    """What a process has, from before a load to its end."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._own, self._mapped = self._now()
+        self._resident = _begin(pid)
+
+    def note_load(self) -> None:
+        self._loading = _status(self._pid, "VmHWM") - self._resident
+        own, mapped = self._now()
+        self._own, self._mapped = own - self._own, mapped - self._mapped
+
+    def taken(self, report: ModelReport, step: int) -> Taken:
+        return Taken(report, self._own, max(0, self._mapped), self._loading, step)
+
+    def _now(self) -> tuple[int, int]:
+        """Memory that is its own, and what it has mapped from files alone."""
+        own = _status(self._pid, "RssAnon")
+        return own, _private(self._pid) - own
 
 
 async def _report(worker: DeviceWorker) -> ModelReport:

@@ -10,6 +10,7 @@ import fcntl
 import gc
 import json
 import os
+import re
 import runpy
 import socket
 import sys
@@ -20,8 +21,16 @@ LARGEST = 1 << 17
 """Bytes of a job; an environment is most of it."""
 READY = b"ready"
 _MOST_FDS = 16
-_ARG_START, _ARG_END = 47, 48
-"""Fields of /proc/self/stat, counted from 0."""
+_LINE, _ENVIRONMENT = (47, 48), (49, 50)
+"""Where /proc/self/stat tells begin and end of what a process was started with; fields are counted from 0."""
+NAMESPACE = "HELEXA_TEST_NAMESPACE"
+"""In the environment of a job: the network namespace that it belongs to."""
+CONSTANTS = "HELEXA_TEST_CONSTANTS"
+"""Likewise: constants of modules that are other than they are by themselves, as "actors.vitals:SILENCE_SECONDS=2"."""
+_NEWNET = 0x40000000
+"""CLONE_NEWNET."""
+_KNOWN = dict(os.environ)
+"""What a server was started with."""
 
 
 def engines() -> None:
@@ -46,7 +55,12 @@ def gateways() -> None:
     gc.freeze()
 
 
-KINDS = {each.__name__: each for each in (engines, gateways)}
+def scripts() -> None:
+    """What small scripts that stand in for an engine import."""
+    import helexa.engine.protocol  # noqa: F401 - imported to be there
+
+
+KINDS = {each.__name__: each for each in (engines, gateways, scripts)}
 
 
 def serve(sock: socket.socket) -> dict[str, Any] | None:
@@ -59,11 +73,12 @@ def serve(sock: socket.socket) -> dict[str, Any] | None:
         told, tell = os.pipe()
         if (child := os.fork()) == 0:
             between = os.getpid()
-            if own := os.fork():
-                os.write(tell, str(own).encode())
+            if os.fork():
                 os._exit(0)
             while os.getppid() == between:  # for some microseconds: whoever looks has the parent that asked
                 os.sched_yield()
+            _appear(job)  # now: it may be looked at, and killed with its group, as soon as it is known
+            os.write(tell, str(os.getpid()).encode())
             _inherit(dict(zip(job["fds"], fds, strict=True)))
             return job  # type: ignore[no-any-return]  # as it was sent
         os.waitpid(child, 0)
@@ -93,30 +108,60 @@ def _inherit(wanted: dict[int, int]) -> None:
 
 
 def become(job: dict[str, Any]) -> None:
-    """Be what its command line would have begun, to those who look from outside too, and run it."""
+    """Be what its command line would have begun, and run it."""
     os.environ.clear()
     os.environ.update(job["environment"])
     os.chdir(job["directory"])
-    if job["session"]:
-        os.setsid()
-    _rename([sys.executable, *job["arguments"]])
+    _appear(job)
+    # what is new goes first: there is as much room as the server's own environment took
+    ordered = sorted(os.environ.items(), key=lambda entry: entry in _KNOWN.items())
+    _write([f"{name}={value}" for name, value in ordered], _ENVIRONMENT)
+    _obey()
     arguments = job["arguments"][1:] if job["arguments"][0] == "-P" else job["arguments"]
     if arguments[0] == "-m":
         sys.argv = arguments[1:]
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    elif arguments[0] == "-c":
+        sys.argv = ["-c", *arguments[2:]]
+        exec(arguments[1], {"__name__": "__main__"})
     else:
         sys.argv = arguments
         sys.path.insert(0, str(Path(arguments[0]).parent))
         runpy.run_path(arguments[0], run_name="__main__")
 
 
-def _rename(command: list[str]) -> None:
-    """Write it over this process's command line, which the padding has made room for."""
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    start, end = (int(fields[index - 2]) for index in (_ARG_START, _ARG_END))
-    line = "\0".join(command).encode() + b"\0"
-    assert len(line) < end - start
-    ctypes.memmove(start, line.ljust(end - start, b"\0"), end - start)
+def _appear(job: dict[str, Any]) -> None:
+    """Be it to those who look from outside; twice is fine."""
+    if job["session"] and os.getsid(0) != os.getpid():
+        os.setsid()
+    _write([sys.executable, *job["arguments"]], _LINE)
+
+
+def _obey() -> None:
+    """What an environment says to those who begin with it, and to whom we are."""
+    if space := os.environ.get(NAMESPACE):
+        _enter(space)
+    if (torch := sys.modules.get("torch")) and (threads := os.environ.get("OMP_NUM_THREADS")):
+        torch.set_num_threads(int(threads))  # it is read when torch is imported
+    for each in os.environ.get(CONSTANTS, "").split():
+        module, name, value = re.split("[:=]", each)
+        if module in sys.modules:  # it is for those who have it behind them
+            setattr(sys.modules[module], name, float(value))
+
+
+def _enter(space: str) -> None:
+    with Path(f"/run/netns/{space}").open() as file:
+        if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), _NEWNET):
+            raise OSError(ctypes.get_errno(), f"cannot enter the network namespace {space}")
+
+
+def _write(strings: list[str], fields: tuple[int, int]) -> None:
+    """Have others read them as this process's command line, for which its padding has made room, or as environment."""
+    told = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    start, end = (int(told[index - 2]) for index in fields)
+    text = "\0".join(strings).encode() + b"\0"
+    assert fields != _LINE or len(text) < end - start
+    ctypes.memmove(start, text[: end - start].ljust(end - start, b"\0"), end - start)
 
 
 def main() -> None:

@@ -116,6 +116,11 @@ def is_engine(command: Sequence[str]) -> bool:
     return command[1] == faulty_worker.__file__ or (list(command[1:3]) == ["-P", "-m"] and command[3] in _MODULES)
 
 
+def is_script(command: Sequence[str]) -> bool:
+    """Whether a script that lies in the command line is to be run."""
+    return list(command[:2]) == [sys.executable, "-c"]
+
+
 def is_gateway(command: Sequence[str]) -> bool:
     """Whether `helexa up` is to be run on a host of `budget_parts` that has a gateway alone, and nothing around it."""
     program = list(command[1:-4])

@@ -2,7 +2,6 @@
 
 import socket
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TypeVar
 import pytest
 from attrs import define, field
 
+from actors import python
 from helexa.engine import protocol
 from helexa.engine.protocol import (
     Began,
@@ -28,7 +28,6 @@ from helexa.engine.protocol import (
 
 F = TypeVar("F")
 PATIENCE = 60.0
-ROOT = Path(protocol.__file__).parents[2]
 
 
 @define(eq=False)
@@ -47,9 +46,12 @@ class RawWorker:
     def start(cls) -> "RawWorker":
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "helexa.engine.worker", "--device", "cpu", "--fd", str(theirs.fileno())]
+            arguments = ("--device", "cpu", "--fd", str(theirs.fileno()), "--threads", "1")
             process = subprocess.Popen(
-                [*command, "--threads", "1"], stdin=subprocess.PIPE, pass_fds=[theirs.fileno()], cwd=ROOT
+                python.command("helexa.engine.worker", *arguments),
+                stdin=subprocess.PIPE,
+                env=python.environment(),
+                pass_fds=[theirs.fileno()],
             )
         ours.settimeout(PATIENCE)
         return cls(process, ours)

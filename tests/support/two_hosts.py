@@ -17,7 +17,9 @@ from typing import Any
 import httpx
 import psutil
 from attrs import define, field
-from harness import START_SECONDS, free_port, gone_all, sse_events, wait_until
+from fleet_forks import SPARES
+from fork_server import NAMESPACE
+from harness import HTTP, START_SECONDS, free_port, gone_all, sse_events, wait_until
 
 from helexa.tiny import CHECKPOINT
 
@@ -66,7 +68,7 @@ class TwoHosts:
     processes: list[subprocess.Popen[bytes]] = field(factory=list)
 
     def fleet(self) -> dict[str, Any]:
-        found: dict[str, Any] = httpx.get(f"{self.url}/fleet", timeout=10).json()
+        found: dict[str, Any] = HTTP.get(f"{self.url}/fleet", timeout=10).json()
         return found
 
     def is_up(self) -> bool:
@@ -77,12 +79,12 @@ class TwoHosts:
             return False
 
     def status(self, model: str) -> str:
-        return str(httpx.get(f"{self.url}/v1/models/{model}", timeout=10).json()["status"])
+        return str(HTTP.get(f"{self.url}/v1/models/{model}", timeout=10).json()["status"])
 
     def answer(self, model: str, **settings: Any) -> str:
         """A whole answer, greedy unless told otherwise."""
         body = {"model": model, "messages": [{"role": "user", "content": "Tell me a story."}], **settings}
-        response = httpx.post(f"{self.url}/v1/chat/completions", json={"temperature": 0, **body}, timeout=110)
+        response = HTTP.post(f"{self.url}/v1/chat/completions", json={"temperature": 0, **body}, timeout=110)
         assert response.status_code == 200, (response.text, self.log.read_text()[-4000:])
         return str(response.json()["choices"][0]["message"]["content"])
 
@@ -91,13 +93,13 @@ class TwoHosts:
         received, started = "", []
         with (
             ThreadPoolExecutor() as threads,
-            httpx.stream("POST", f"{self.url}/v1/chat/completions", json=body, timeout=110) as response,
+            HTTP.stream("POST", f"{self.url}/v1/chat/completions", json=body, timeout=110) as response,
         ):
             for piece in response.iter_text():
                 received += piece
                 if not started and '"content"' in piece:
                     started.append(threads.submit(middle))
-            assert not [each.result() for each in started if each.exception()]
+            assert [each.result() for each in started], "the answer has no content"
         return text_of(received)
 
     def family(self) -> list[psutil.Process]:
@@ -163,14 +165,28 @@ def _address(number: str) -> str:
 
 
 @contextmanager
-def _running(hosts: TwoHosts, commands: Sequence[list[str]]) -> Iterator[TwoHosts]:
-    """Start, wait until both nodes are up, and leave nothing behind, whatever happens in between."""
+def _running(hosts: TwoHosts, topology: Path, places: Sequence[tuple[str, ...]], spares: int) -> Iterator[TwoHosts]:
+    """Start, wait until both nodes are up, and leave nothing behind, whatever happens in between.
+
+    Args:
+        hosts: whose processes they are.
+        topology: of the fleet.
+        places: a namespace and the name of the host in it, for each `helexa up`; neither where there is but one.
+        spares: processes that may take the place of others, for each that has children.
+    """
     # one thread each: on two hosts a rank has the cores to itself, here threads that wait would take the other's
-    environment = {**os.environ, "HELEXA_SECRET": SECRET, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "HELEXA_SECRET": SECRET, "OMP_NUM_THREADS": "1", SPARES: str(spares)}
     with hosts.log.open("w") as log:
-        for command in commands:
+        for space, *host in places or [("",)]:
+            command = [sys.executable, "-m", "helexa", "up", str(topology)]
             hosts.processes.append(
-                subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+                subprocess.Popen(
+                    [*command, *(part for name in host for part in ("--host", name))],
+                    stdout=log,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                    env=environment | {NAMESPACE: space},
+                )
             )
     try:
         wait_until(hosts.is_up, START_SECONDS, "both nodes up")
@@ -197,7 +213,7 @@ def on_loopback(directory: Path) -> Iterator[TwoHosts]:
     topology.write_text(_cortex(directory, "127.0.0.1", ports) + neurons + _MODELS)
     urls = {name: f"http://127.0.0.1:{ports[2 + index]}" for index, name in enumerate(meet)}
     hosts = TwoHosts(f"http://127.0.0.1:{ports[0]}", urls, meet, directory / "log")
-    with _running(hosts, [[sys.executable, "-m", "helexa", "up", str(topology)]]) as running:
+    with _running(hosts, topology, [], spares=10) as running:
         yield running
 
 
@@ -288,11 +304,7 @@ def in_namespaces(directory: Path, laid: Wires) -> Iterator[TwoHosts]:
     topology.write_text(_cortex(directory, laid.gateway, (31313, 31314), 'host = "left"\n') + neurons + _MODELS)
     urls = {name: f"http://{address}:13131" for name, address in meet.items()}
     hosts = TwoHosts(f"http://{laid.gateway}:31313", urls, meet, directory / "log")
-    commands = [
-        ["ip", "netns", "exec", space, sys.executable, "-m", "helexa", "up", "--host", name, str(topology)]
-        for space, name in zip(laid.names, meet, strict=True)
-    ]
-    with _running(hosts, commands) as running:
+    with _running(hosts, topology, list(zip(laid.names, meet, strict=True)), spares=2) as running:
         yield running
 
 

@@ -65,7 +65,7 @@ def _parse_once(sheet: Stylesheet, *place: Any, **more: Any) -> list[RuleSet]:
     return _PARSED[key]
 
 
-async def _idle(_least: float = 0.0, most: float = 1.0) -> None:
+async def _idle(_least: float = 0.0, most: float = 10.0) -> None:
     """Until nothing can go on but with time, and everything is drawn; instead of until the process rests for 20 ms."""
     loop: Any = asyncio.get_running_loop()
     end = loop.time() + most

@@ -29,14 +29,18 @@ def ready(*, readonly: bool = False) -> Ready:
     return it
 
 
+async def press(pilot: Pilot[None], *keys: str) -> None:
+    await pilot.press(*keys)
+    await settle(pilot)
+
+
 def after(
     it: Ready, *keys: str, size: tuple[int, int] = (80, 24), then: Callable[[Console], None] | None = None
 ) -> Ready:
     """Open the screen, press keys, and look."""
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press(*keys)
-        await settle(pilot)
+        await press(pilot, *keys)
         if then is not None:
             then(it[0])
 
@@ -116,13 +120,17 @@ def test_what_is_typed_wrong_is_said_and_can_be_mended() -> None:
         assert app.focused.id == "budgets"
         shows('"5" is not a budget')(app)
 
-    wrong = ("n", "a", "tab", "tab", "tab", "5", "enter")
-    _, _, deeds = after(ready(), *wrong, then=look)
-    assert deeds.done == []
-    _, _, deeds = after(ready(), *wrong, *"usd", "ctrl+s")
-    assert deeds.done == [
-        ("create_key", {"name": "a", "scopes": ["inference"], "budgets": [{"usd": 5.0, "per": None}]})
-    ]
+    app, _, deeds = ready()
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await press(pilot, "n", "a", "tab", "tab", "tab", "5", "enter")
+        look(app)
+        assert deeds.done == []
+        await press(pilot, *"usd", "ctrl+s")
+        budgets = [{"usd": 5.0, "per": None}]
+        assert deeds.done == [("create_key", {"name": "a", "scopes": ["inference"], "budgets": budgets})]
+
+    run(app, steps)
 
 
 def test_what_the_fleet_refuses_is_said_in_the_form_and_nothing_typed_is_lost() -> None:
@@ -146,10 +154,16 @@ def test_a_form_can_be_left() -> None:
 
 
 def test_a_key_is_exchanged_once_that_is_confirmed_and_shown_this_once() -> None:
-    _, _, deeds = after(ready(), *NIGHTLY, "r", "n")
-    assert deeds.done == []
-    _, _, deeds = after(ready(), *NIGHTLY, "r", "y", then=shows("hx-exchanged", "It is not shown again."))
-    assert deeds.done == [("rotate_key", "nightly")]
+    app, _, deeds = ready()
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await press(pilot, *NIGHTLY, "r", "n")
+        assert deeds.done == []
+        await press(pilot, "r", "y")
+        shows("hx-exchanged", "It is not shown again.")(app)
+        assert deeds.done == [("rotate_key", "nightly")]
+
+    run(app, steps)
 
 
 def test_an_answer_without_a_key_is_not_taken_for_one() -> None:
@@ -159,10 +173,15 @@ def test_an_answer_without_a_key_is_not_taken_for_one() -> None:
 
 
 def test_a_key_is_revoked_once_that_is_confirmed() -> None:
-    _, _, deeds = after(ready(), *NIGHTLY, "x", "n")
-    assert deeds.done == []
-    _, _, deeds = after(ready(), *NIGHTLY, "x", "y")
-    assert deeds.done == [("revoke_key", "nightly")]
+    app, _, deeds = ready()
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await press(pilot, *NIGHTLY, "x", "n")
+        assert deeds.done == []
+        await press(pilot, "x", "y")
+        assert deeds.done == [("revoke_key", "nightly")]
+
+    run(app, steps)
 
 
 @pytest.mark.parametrize("key", ["r", "x"])
@@ -173,12 +192,16 @@ def test_a_key_of_the_topology_is_changed_there(key: str) -> None:
 
 
 def test_revoked_keys_come_and_go() -> None:
-    def rows(expected: int) -> Callable[[Console], None]:
-        return lambda app: pytest.fail(str(table(app).count())) if table(app).count() != expected else None
+    app, _, _ = ready()
+    found: list[int] = []
 
-    after(ready(), then=rows(4))
-    after(ready(), "v", then=rows(5))
-    after(ready(), "v", "v", then=rows(4))
+    async def steps(pilot: Pilot[None]) -> None:
+        for keys in ((), ("v",), ("v",)):
+            await press(pilot, *keys)
+            found.append(table(app).count())
+
+    run(app, steps)
+    assert found == [4, 5, 4]
 
 
 def test_a_console_that_only_reads_changes_nothing_and_offers_nothing() -> None:

@@ -10,6 +10,7 @@ from textual.pilot import Pilot
 
 from tui.app import Console
 from tui.messages import Seen
+from tui.screens import models
 from tui.screens.models import ModelsScreen
 from tui.screens.picking import Pick, Told
 
@@ -19,6 +20,12 @@ Ready = tuple[Console, Script, Deeds]
 
 def ready(*, readonly: bool = False) -> Ready:
     return console(*seen(fleet=c.FLEET, models=c.MODELS, places=c.VISION), readonly=readonly)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cursor rests sooner than one that a hand moves."""
+    monkeypatch.setattr(models, "_REST_SECONDS", 0.02)
 
 
 async def press(pilot: Pilot[None], *keys: str) -> None:
@@ -49,13 +56,29 @@ SMALL_8B = ("down",)
 
 
 def test_the_fleet_is_asked_about_the_model_under_the_cursor() -> None:
-    _, script, _ = after(ready())
-    assert script.places_of == "team/big-70b"
-    _, script, _ = after(ready(), *VISION)
-    assert script.places_of == "team/vision-12b"
-    assert script.poked[-1] in {"places", "models", "fleet"}
-    _, script, _ = after(ready(), "G")
-    assert script.places_of == "team/small-8b", "an alias stands for its model"
+    app, script, _ = ready()
+
+    async def steps(pilot: Pilot[None]) -> None:
+        assert script.places_of == "team/big-70b"
+        await press(pilot, *VISION)
+        assert script.places_of == "team/vision-12b"
+        assert script.poked[-1] in {"places", "models", "fleet"}
+        await press(pilot, "G")
+        assert script.places_of == "team/small-8b", "an alias stands for its model"
+
+    run(app, steps)
+
+
+def test_nothing_is_asked_about_a_model_that_the_cursor_only_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "_REST_SECONDS", 3600.0)
+    app, script, _ = ready()
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press(*VISION)
+        assert screen(app).table.current == "team/vision-12b"
+        assert script.places_of == "team/big-70b"
+
+    run(app, steps)
 
 
 def test_only_what_the_screen_shows_is_read() -> None:
@@ -77,17 +100,27 @@ def test_a_model_is_loaded_wherever_there_is_room() -> None:
 
 
 def test_a_load_that_others_would_have_to_go_for_is_confirmed_first() -> None:
-    _, _, deeds = after(ready(), *VISION, "l", "down", "down", "enter")
-    assert deeds.done == []
-    _, _, deeds = after(ready(), *VISION, "l", "down", "down", "enter", "y")
-    assert deeds.done == [("load", "team/vision-12b", "beast")]
+    app, _, deeds = ready()
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await press(pilot, *VISION, "l", "down", "down", "enter")
+        assert deeds.done == []
+        await press(pilot, "y")
+        assert deeds.done == [("load", "team/vision-12b", "beast")]
+
+    run(app, steps)
 
 
 def test_while_nobody_knows_what_a_load_would_unload_it_is_confirmed_first() -> None:
-    _, _, deeds = after(ready(), "l", "enter", "n")
-    assert deeds.done == []
-    _, _, deeds = after(ready(), "l", "enter", "y")
-    assert deeds.done == [("load", "team/big-70b", None)]
+    app, _, deeds = ready()
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await press(pilot, "l", "enter", "n")
+        assert deeds.done == []
+        await press(pilot, "l", "enter", "y")
+        assert deeds.done == [("load", "team/big-70b", None)]
+
+    run(app, steps)
 
 
 def test_a_node_under_the_cursor_needs_no_choosing() -> None:
@@ -159,11 +192,16 @@ def test_a_model_gets_a_further_name() -> None:
 
 
 def test_a_further_name_is_dropped_once_that_is_confirmed() -> None:
-    _, _, deeds = after(ready(), *SMALL_8B, "d", "n")
-    assert deeds.done == []
-    for keys in (SMALL_8B, ("G",)):
-        _, _, deeds = after(ready(), *keys, "d", "y")
-        assert deeds.done == [("unalias", "small")]
+    app, _, deeds = ready()
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await press(pilot, *SMALL_8B, "d", "n")
+        assert deeds.done == []
+        for number, keys in enumerate(((), ("G",)), start=1):
+            await press(pilot, *keys, "d", "y")
+            assert deeds.done == [("unalias", "small")] * number
+
+    run(app, steps)
 
 
 def test_a_console_that_only_reads_changes_nothing_and_offers_nothing() -> None:
