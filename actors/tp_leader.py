@@ -30,7 +30,7 @@ TOKEN = "HELEXA_RANKS_TOKEN"  # noqa: S105 - the variable's name, as in `helexa.
 PATIENCE = 60.0
 """Seconds that a rank may keep the others waiting within a step."""
 _GONE, _WEDGED, _ALONE = 3, 4, 6
-"""Exit codes, as in `helexa.engine.parallel_control`: it lost another rank; another rank kept it waiting; the ranks did
+"""Exit codes, as in `helexa.engine.parallel.control`: it lost another rank; another rank kept it waiting; the ranks did
 not come together."""
 
 

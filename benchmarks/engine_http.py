@@ -48,8 +48,8 @@ class Alone:
     def __init__(self, directory: Path) -> None:
         from helexa.engine import environment
         from helexa.engine.core import Engine
-        from helexa.engine.loading import load_model
         from helexa.engine.threads import ThreadGovernor
+        from helexa.engine.weights.loading import load_model
         from helexa.text import ChatTokenizer
 
         environment.prepare()

@@ -66,8 +66,8 @@ class Helexa:
     def __init__(self, directory: Path, device: str, quant: Any = None) -> None:
         from helexa.engine import environment
         from helexa.engine.core import Engine
-        from helexa.engine.loading import load_model
         from helexa.engine.threads import ThreadGovernor
+        from helexa.engine.weights.loading import load_model
 
         environment.prepare()
         self.threads = ThreadGovernor(torch.get_num_threads(), torch.set_num_threads)

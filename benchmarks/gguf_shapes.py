@@ -47,7 +47,7 @@ def gguf_file(quant: str, directory: Path) -> Path:
 def _write(quant: str, directory: Path, opened: BinaryIO) -> None:
     from transformers import AutoModelForCausalLM
 
-    from helexa.engine.quant_gguf_model import gguf_name
+    from helexa.engine.weights.gguf_model import gguf_name
 
     module = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16)
     choose = chosen(quant, module.config.num_hidden_layers)

@@ -61,7 +61,7 @@ def stopwatch() -> Callable[[], Figures]:
 def plain(directory: Path, _device: str, _quant: str | None) -> Figures:
     import torch
 
-    from helexa.engine.reading import PIECE, THREADS
+    from helexa.engine.weights.reading import PIECE, THREADS
 
     def read(file: Path, memory: torch.Tensor, at: int) -> None:
         with file.open("rb", buffering=0) as opened:
@@ -82,8 +82,8 @@ def reader(directory: Path, device: str, _quant: str | None) -> Figures:
     """Reading alone, as ``load_model`` does it."""
     import torch
 
-    from helexa.engine import files
-    from helexa.engine.reading import WeightReader
+    from helexa.engine.weights import files
+    from helexa.engine.weights.reading import WeightReader
 
     took = stopwatch()
     with WeightReader(files.tensors(directory), torch.device(device), torch.bfloat16) as reads:
@@ -92,7 +92,7 @@ def reader(directory: Path, device: str, _quant: str | None) -> Figures:
 
 
 def helexa(directory: Path, device: str, quant: Any) -> Figures:
-    from helexa.engine import loading
+    from helexa.engine.weights import loading
 
     loading.load_model(str(Path(__file__).parents[1] / "helexa" / "tiny" / "checkpoint"), device)  # imports, kernels
     before, marks = peak(), list[int]()

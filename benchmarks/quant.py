@@ -74,8 +74,8 @@ def from_file(quant: str, place: Path) -> Any:
     from gguf_files import write_model
     from quality import bundled
 
-    from helexa.engine.packing import pack_in_place
-    from helexa.engine.quant_gguf_model import open_model
+    from helexa.engine.quant.packing import pack_in_place
+    from helexa.engine.weights.gguf_model import open_model
 
     module = bundled()
     model = open_model(write_model(module, place / f"{quant}.gguf", chosen(quant, module.config.num_hidden_layers)))

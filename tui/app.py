@@ -11,6 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.filter import LineFilter, NoColor
 from textual.message import Message
+from textual.reactive import Reactive
 from textual.theme import Theme
 
 from helexa.imports import without
@@ -66,6 +67,8 @@ class Console(App[None]):
         Binding("q", "quit", "Quit"),
     ]
     ENABLE_COMMAND_PALETTE = True
+    ansi_theme_dark = Reactive(ANSI_DARK, init=False)
+    ansi_theme_light = Reactive(ANSI_LIGHT, init=False)
 
     def __init__(
         self, source: Source, operations: Operations | None, where: str, recorder: Recorder | None = None
@@ -80,6 +83,13 @@ class Console(App[None]):
         self.garbage: Garbage | None = None
         self._drawn_at = 0.0
         self._draw_due = False
+        self._dress()
+
+    def _dress(self) -> None:
+        """Choose colours, before anything is drawn: each change of them later has every style sheet parsed anew."""
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.set_reactive(App.theme, THEMES[0].name if terminals.has_colours() and not self.no_color else PLAIN)
 
     @property
     def readonly(self) -> bool:
@@ -103,11 +113,8 @@ class Console(App[None]):
 
     def on_mount(self) -> None:
         """Begin to look."""
-        for theme in THEMES:
-            self.register_theme(theme)
-        self.ansi_theme_dark, self.ansi_theme_light = ANSI_DARK, ANSI_LIGHT
         self.theme_changed_signal.subscribe(self, self._follow_theme)
-        self.theme = THEMES[0].name if terminals.has_colours() and not self.no_color else PLAIN
+        self._follow_theme(self.current_theme)
         self.switch_mode(next(iter(SCREENS)))
         self.run_worker(self.source.run(self._wanted, self._tell), name="source", exit_on_error=True)
         if self.garbage is not None:

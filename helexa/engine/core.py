@@ -10,16 +10,16 @@ from attrs import define, evolve
 from torch import Tensor
 
 from helexa.engine import mishaps
-from helexa.engine.blocks import BlockManager
-from helexa.engine.constraints import Compilation, GrammarCompiler
-from helexa.engine.loading import LoadedModel
-from helexa.engine.pace import Pace, Steps
-from helexa.engine.plan import Chunk, StepPlan
 from helexa.engine.protocol import Failed, Finished, ModelLoad, Report, ScoringParams, Submit, TokenDelta
-from helexa.engine.sampling import NO_TOKEN, Sampled, Sampler
-from helexa.engine.scheduler import Budget, Scheduler
-from helexa.engine.scoring import Scores, score
-from helexa.engine.sequence import Sequence
+from helexa.engine.sampling.constraints import Compilation, GrammarCompiler
+from helexa.engine.sampling.sampler import NO_TOKEN, Sampled, Sampler
+from helexa.engine.sampling.scoring import Scores, score
+from helexa.engine.scheduling.blocks import BlockManager
+from helexa.engine.scheduling.pace import Pace, Steps
+from helexa.engine.scheduling.plan import Chunk, StepPlan
+from helexa.engine.scheduling.scheduler import Budget, Scheduler
+from helexa.engine.scheduling.sequence import Sequence
+from helexa.engine.weights.loading import LoadedModel
 
 _log = structlog.get_logger()
 Refusal = tuple[str, str]

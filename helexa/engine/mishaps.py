@@ -6,7 +6,7 @@ through it, too.
 
 import torch
 
-from helexa.engine.loading import release
+from helexa.engine.weights.loading import release
 
 _NO_MEMORY = (
     "out of memory",  # CUDA's driver and torch's caching allocator

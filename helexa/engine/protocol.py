@@ -8,7 +8,7 @@ both directions: text, templates and stop strings are the neuron's business, and
 from attrs import field, frozen
 
 from helexa.engine.framing import LENGTH, Codec
-from helexa.engine.quant import Quant
+from helexa.engine.quant.formats import Quant
 from helexa.wire.sampling import SamplingParams
 
 VERSION = 6

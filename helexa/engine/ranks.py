@@ -19,15 +19,16 @@ from attrs import evolve, frozen
 from torch import Tensor
 
 from helexa import lifeline, logs
-from helexa.engine import environment, libraries, parallel_group, threads
-from helexa.engine.loading import LoadedModel, LoadError, load_model
-from helexa.engine.parallel_control import ALONE, Gate, JoinError, Lead, Member, Peer, leave
-from helexa.engine.parallel_frames import Drop, LoadShard, RankFrame, RankProtocolError, Step
-from helexa.engine.parallel_group import Collectives
-from helexa.engine.parallel_loading import ShardLoading, load_shard
-from helexa.engine.plan import StepPlan
+from helexa.engine import environment, libraries, threads
+from helexa.engine.networks.runner import Runner
+from helexa.engine.parallel import group as parallel_group
+from helexa.engine.parallel.control import ALONE, Gate, JoinError, Lead, Member, Peer, leave
+from helexa.engine.parallel.frames import Drop, LoadShard, RankFrame, RankProtocolError, Step
+from helexa.engine.parallel.group import Collectives
+from helexa.engine.parallel.loading import ShardLoading, load_shard
 from helexa.engine.protocol import Load
-from helexa.engine.runner import Runner
+from helexa.engine.scheduling.plan import StepPlan
+from helexa.engine.weights.loading import LoadedModel, LoadError, load_model
 from helexa.engine.worker import Link, Worker
 
 TOKEN = "HELEXA_RANKS_TOKEN"  # noqa: S105 - the variable's name

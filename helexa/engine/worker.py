@@ -20,10 +20,7 @@ import torch
 from helexa import lifeline, logs
 from helexa.engine import environment, libraries, mishaps, protocol, threads
 from helexa.engine.core import Engine
-from helexa.engine.load_progress import LoadProgress
-from helexa.engine.loading import LoadedModel, LoadError, load_model
 from helexa.engine.memory import MIB
-from helexa.engine.pace import Pace
 from helexa.engine.protocol import (
     Abort,
     Began,
@@ -38,8 +35,11 @@ from helexa.engine.protocol import (
     Submit,
     Unload,
 )
-from helexa.engine.scheduler import Budget
+from helexa.engine.scheduling.pace import Pace
+from helexa.engine.scheduling.scheduler import Budget
 from helexa.engine.threads import ThreadGovernor
+from helexa.engine.weights.loading import LoadedModel, LoadError, load_model
+from helexa.engine.weights.progress import LoadProgress
 
 HEARTBEAT_SECONDS = 1.0
 CHECK_SECONDS = 60.0

@@ -9,10 +9,11 @@ from typing import Any
 import trio
 from attrs import evolve
 
-from helexa.engine import decoders, files, footprint
-from helexa.engine.footprint import Needs, Target
 from helexa.engine.memory import MIB, SHORTEST_CONTEXT, bytes_per_token, context_length, layers_of
-from helexa.engine.quant import Quant, context_of, gguf_bytes, gguf_token_bytes, rough_bytes
+from helexa.engine.networks import decoders
+from helexa.engine.quant.formats import Quant, context_of, gguf_bytes, gguf_token_bytes, rough_bytes
+from helexa.engine.weights import files, footprint
+from helexa.engine.weights.footprint import Needs, Target
 from helexa.gguf import read_header
 from helexa.neuron import hosts, sources
 from helexa.neuron.sources import Wanted

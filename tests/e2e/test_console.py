@@ -1,5 +1,6 @@
 """The console on a live fleet: in a terminal, and in a browser."""
 
+import gzip
 import re
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import orjson
 import psutil
 import pytest
 from browsers import CHROMIUM, Page, browse, different_rows
@@ -82,12 +84,22 @@ def test_a_fleet_that_is_not_there_is_said_and_the_console_stays() -> None:
         assert "Traceback" not in console.sees("rc=0")
 
 
+def lengthen(recording: Path) -> None:
+    """By a minute in which nothing happens: what a test has recorded is over before anybody can have paused it."""
+    with gzip.open(recording, "rb") as file:
+        lines = file.readlines()
+    last = orjson.loads(lines[-1])
+    with gzip.open(recording, "wb") as file:
+        file.writelines([*lines, orjson.dumps({**last, "at": last["at"] + 60}) + b"\n"])
+
+
 @terminal
 def test_what_was_recorded_is_replayed_and_can_be_paused(fleet: Fleet, tmp_path: Path) -> None:
     with Terminal("console", "--url", fleet.url, "--record", tmp_path / "rec") as console:
         console.sees("connected", "recording to", "local")
         console.press("q")
         console.sees("rc=0")
+    lengthen(tmp_path / "rec")
     with Terminal("console", "--replay", tmp_path / "rec", "--speed", "0.1") as console:
         console.sees("replay", "local", "0.1x")
         console.press("Space")

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from helexa.engine import arranging
-from helexa.engine.arranging import Turns, at_once
+from helexa.engine.networks import arranging
+from helexa.engine.networks.arranging import Turns, at_once
 
 CPU = torch.device("cpu")
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from helexa.engine.attention import HeadMajorCache, Heads, Variant, _after, _gather, attend_alone
-from helexa.engine.batch import Batch
-from helexa.engine.flash import Tables, can_flash
-from helexa.engine.plan import Chunk, StepPlan
+from helexa.engine.networks.attention import HeadMajorCache, Heads, Variant, _after, _gather, attend_alone
+from helexa.engine.networks.flash import Tables, can_flash
+from helexa.engine.scheduling.batch import Batch
+from helexa.engine.scheduling.plan import Chunk, StepPlan
 from helexa.engine.shapes import LayerShape
 
 CPU = torch.device("cpu")

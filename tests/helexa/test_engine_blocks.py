@@ -2,7 +2,7 @@
 
 import pytest
 
-from helexa.engine.blocks import BlockManager, chain, salt_root
+from helexa.engine.scheduling.blocks import BlockManager, chain, salt_root
 
 ROOT = salt_root("")
 

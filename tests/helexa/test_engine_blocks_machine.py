@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from helexa.engine.blocks import BlockManager, chain, salt_root
+from helexa.engine.scheduling.blocks import BlockManager, chain, salt_root
 
 Content = tuple[str, tuple[int, ...]]
 """A full block: the tenant, and all tokens up to the block's end."""

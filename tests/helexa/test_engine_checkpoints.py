@@ -16,13 +16,13 @@ from attrs import field, frozen
 from gguf_files import write_model
 from safetensors.torch import load_file, save_file
 
-from helexa.engine import loading
-from helexa.engine.checkpoints import open_native
-from helexa.engine.loading import LoadedModel, LoadError, load_model, release
-from helexa.engine.native import NativeNetwork
-from helexa.engine.plan import Chunk, StepPlan
-from helexa.engine.quant import Quant
-from helexa.engine.runner import PagedRunner
+from helexa.engine.networks.native import NativeNetwork
+from helexa.engine.networks.runner import PagedRunner
+from helexa.engine.quant.formats import Quant
+from helexa.engine.scheduling.plan import Chunk, StepPlan
+from helexa.engine.weights import loading
+from helexa.engine.weights.checkpoints import open_native
+from helexa.engine.weights.loading import LoadedModel, LoadError, load_model, release
 from helexa.tiny import CHECKPOINT
 
 CPU = torch.device("cpu")

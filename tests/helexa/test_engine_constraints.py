@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from llguidance import LLMatcher, LLTokenizer
 
-from helexa.engine import constraints
-from helexa.engine.constraints import MAX_CACHED, MAX_WAITING, Compilation, GrammarCompiler
+from helexa.engine.sampling import constraints
+from helexa.engine.sampling.constraints import MAX_CACHED, MAX_WAITING, Compilation, GrammarCompiler
 from helexa.tiny import CHECKPOINT
 
 ENDS = (3063, 3065)

@@ -6,9 +6,9 @@ import pytest
 from checkpoints import LLAMA_CONTEXT
 from engine_runs import NAME, Bench, generate, greedy, load, prompt, reference
 
-from helexa.engine.loading import LoadedModel
 from helexa.engine.protocol import Failed, Finished, ModelLoad
-from helexa.engine.scheduler import Budget
+from helexa.engine.scheduling.scheduler import Budget
+from helexa.engine.weights.loading import LoadedModel
 from helexa.wire.sampling import SamplingParams
 
 STEP = Budget().tokens

@@ -6,9 +6,9 @@ import pytest
 from attrs import evolve
 from engine_runs import Bench, WatchedRunner, assert_idle, generate, greedy, load, prompt, reference
 
-from helexa.engine.loading import LoadedModel
 from helexa.engine.protocol import Finished
-from helexa.engine.scheduler import Budget
+from helexa.engine.scheduling.scheduler import Budget
+from helexa.engine.weights.loading import LoadedModel
 from helexa.wire.sampling import MAX_SEED, SamplingParams
 
 WARM = SamplingParams(temperature=1.5, top_p=0.95, max_tokens=12, seed=42)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from engine_runs import Bench, WatchedRunner, greedy, load, prompt, reference
 
-from helexa.engine.loading import LoadedModel
 from helexa.engine.protocol import Failed
-from helexa.engine.scheduler import Budget
+from helexa.engine.scheduling.scheduler import Budget
+from helexa.engine.weights.loading import LoadedModel
 from helexa.wire.sampling import SamplingParams
 
 

@@ -10,10 +10,10 @@ from engine_runs import PATIENCE, Bench, assert_idle, greedy, load, prompt, refe
 from llguidance import LLMatcher
 from tokenizers import Tokenizer
 
-from helexa.engine import constraints
-from helexa.engine.loading import LoadedModel
 from helexa.engine.protocol import Finished
-from helexa.engine.scheduler import Budget
+from helexa.engine.sampling import constraints
+from helexa.engine.scheduling.scheduler import Budget
+from helexa.engine.weights.loading import LoadedModel
 from helexa.tiny import CHECKPOINT
 from helexa.wire.sampling import SamplingParams
 

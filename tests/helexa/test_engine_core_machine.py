@@ -16,9 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from llguidance import LLMatcher
 from tokenizers import Tokenizer
 
-from helexa.engine.loading import LoadedModel
 from helexa.engine.protocol import Finished, Submit
-from helexa.engine.scheduler import Budget
+from helexa.engine.scheduling.scheduler import Budget
+from helexa.engine.weights.loading import LoadedModel
 from helexa.wire.sampling import SamplingParams
 
 PROMPTS = [prompt(3), prompt(16, seed=1), [*prompt(16, seed=1), *prompt(20, seed=2)], prompt(70, seed=3)]

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helexa.engine import core, mishaps
-from helexa.engine.loading import LoadedModel
-from helexa.engine.plan import StepPlan
-from helexa.engine.runner import Runner
-from helexa.engine.scheduler import Budget
+from helexa.engine.networks.runner import Runner
+from helexa.engine.scheduling.plan import StepPlan
+from helexa.engine.scheduling.scheduler import Budget
+from helexa.engine.weights.loading import LoadedModel
 
 BUDGET = Budget(running=4, tokens=64)
 Fault = Callable[[], Exception]

@@ -11,10 +11,10 @@ from llguidance import LLMatcher
 from torch import Tensor
 
 from helexa import tiny
-from helexa.engine.loading import LoadedModel
-from helexa.engine.plan import StepPlan
 from helexa.engine.protocol import Failed, Finished, Progress
-from helexa.engine.scheduler import Budget
+from helexa.engine.scheduling.plan import StepPlan
+from helexa.engine.scheduling.scheduler import Budget
+from helexa.engine.weights.loading import LoadedModel
 from helexa.wire.sampling import SamplingParams
 
 PROMPT = prompt(20)

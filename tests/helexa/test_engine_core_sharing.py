@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from engine_runs import NAME, Bench, WatchedRunner, generate, greedy, load, prompt, reference, with_pool
 
-from helexa.engine.loading import LoadedModel
-from helexa.engine.scheduler import Budget
+from helexa.engine.scheduling.scheduler import Budget
+from helexa.engine.weights.loading import LoadedModel
 from helexa.wire.sampling import SamplingParams
 
 

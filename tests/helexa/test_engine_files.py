@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from helexa.engine import files
+from helexa.engine.weights import files
 
 
 @pytest.fixture

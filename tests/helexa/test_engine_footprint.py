@@ -15,17 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, Qwen3Config
 
-from helexa.engine import attention, decoders, files, footprint, graphs, reading, sampling, workspace
-from helexa.engine.decoders import Decoder
-from helexa.engine.footprint import DEGREES, Needs, Target
-from helexa.engine.generic import TransformersNetwork
 from helexa.engine.memory import MIB, SHORTEST_CONTEXT
-from helexa.engine.native import NativeNetwork, is_native
-from helexa.engine.packing import Packed, can_pack
-from helexa.engine.parallel import ParallelNetwork, ShareError, refuse_odd
-from helexa.engine.quant import Quant
-from helexa.engine.quant_gguf_model import open_model
-from helexa.engine.workspace import Step
+from helexa.engine.networks import attention, decoders, graphs, workspace
+from helexa.engine.networks.decoders import Decoder
+from helexa.engine.networks.generic import TransformersNetwork
+from helexa.engine.networks.native import NativeNetwork, is_native
+from helexa.engine.networks.workspace import Step
+from helexa.engine.parallel.network import ParallelNetwork, ShareError, refuse_odd
+from helexa.engine.quant.formats import Quant
+from helexa.engine.quant.packing import Packed, can_pack
+from helexa.engine.sampling import sampler as sampling
+from helexa.engine.weights import files, footprint, reading
+from helexa.engine.weights.footprint import DEGREES, Needs, Target
+from helexa.engine.weights.gguf_model import open_model
 from helexa.gguf import read_header
 
 HERE = Target("cpu", packs=can_pack(torch.zeros(16, 16, dtype=torch.bfloat16)))

@@ -4,12 +4,12 @@ import pytest
 import torch
 from architectures import CONTEXT, make_module
 
-from helexa.engine.batch import Batch
-from helexa.engine.flash import Tables
-from helexa.engine.graphs import buckets
 from helexa.engine.memory import FLASH_BLOCK_SIZE, block_size
-from helexa.engine.plan import Chunk, StepPlan
-from helexa.engine.runner import PagedRunner, make_network
+from helexa.engine.networks.flash import Tables
+from helexa.engine.networks.graphs import buckets
+from helexa.engine.networks.runner import PagedRunner, make_network
+from helexa.engine.scheduling.batch import Batch
+from helexa.engine.scheduling.plan import Chunk, StepPlan
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 

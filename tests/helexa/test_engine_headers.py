@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from helexa.engine.headers import BITS, FileError, Place, read_header
+from helexa.engine.weights.headers import BITS, FileError, Place, read_header
 
 SAME_FILE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 

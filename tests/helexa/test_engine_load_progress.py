@@ -8,8 +8,8 @@ from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helexa.engine.load_progress import PAUSE, LoadProgress, bytes_read
 from helexa.engine.protocol import Loading
+from helexa.engine.weights.progress import PAUSE, LoadProgress, bytes_read
 
 
 @define(eq=False)

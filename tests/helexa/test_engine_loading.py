@@ -17,10 +17,10 @@ from engine_runs import generate, greedy, load, prompt
 from gguf_files import write_model
 from safetensors.torch import load_file, save_file
 
-from helexa.engine import checkpoints, loading
-from helexa.engine.loading import LoadError, load_model
-from helexa.engine.runner import PagedRunner
+from helexa.engine.networks.runner import PagedRunner
 from helexa.engine.threads import ThreadGovernor
+from helexa.engine.weights import checkpoints, loading
+from helexa.engine.weights.loading import LoadError, load_model
 from helexa.text import ChatTokenizer
 
 WEIGHTS = "model.safetensors"

@@ -13,14 +13,14 @@ from checkpoints import LLAMA_CONTEXT
 from engine_runs import NAME, Bench, assert_idle, generate, greedy, load, prompt, reference
 from structlog.testing import capture_logs
 
-from helexa.engine import files, loading
 from helexa.engine.core import Engine
-from helexa.engine.loading import LoadedModel, LoadError, load_model
 from helexa.engine.memory import MIB
-from helexa.engine.packing import module_bytes
+from helexa.engine.networks.runner import PagedRunner
+from helexa.engine.networks.stateful import StatefulRunner
 from helexa.engine.protocol import ModelLoad
-from helexa.engine.runner import PagedRunner
-from helexa.engine.stateful import StatefulRunner
+from helexa.engine.quant.packing import module_bytes
+from helexa.engine.weights import files, loading
+from helexa.engine.weights.loading import LoadedModel, LoadError, load_model
 from helexa.tiny import CHECKPOINT
 
 BLOCK_BYTES = 2 * 2 * (16 + 16) * 4 * 16

@@ -6,11 +6,11 @@ import pytest
 import torch
 from architectures import ALL, BLOCK, NATIVE, PAGED, STATEFUL, Greedy, continue_greedily, make_module, make_runner
 
-from helexa.engine.generic import TransformersNetwork
-from helexa.engine.native import NativeNetwork
-from helexa.engine.plan import Chunk, StepPlan
-from helexa.engine.runner import make_network
-from helexa.engine.scheduler import Budget
+from helexa.engine.networks.generic import TransformersNetwork
+from helexa.engine.networks.native import NativeNetwork
+from helexa.engine.networks.runner import make_network
+from helexa.engine.scheduling.plan import Chunk, StepPlan
+from helexa.engine.scheduling.scheduler import Budget
 from helexa.tiny import CHECKPOINT
 
 OUTPUT = 12

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helexa.engine.packing import Dense, Packed, PackedModule, can_pack, make_linear, pack_in_place
+from helexa.engine.quant.packing import Dense, Packed, PackedModule, can_pack, make_linear, pack_in_place
 
 BF16 = torch.bfloat16
 packs = pytest.mark.skipif(not can_pack(torch.empty(1, 1, dtype=BF16)), reason="this processor multiplies no bfloat16")

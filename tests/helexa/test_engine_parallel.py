@@ -10,11 +10,11 @@ from architectures import NATIVE, Greedy, make_module, make_runner
 from rank_threads import Ranks, ShardedRunner
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from helexa.engine.parallel import ShareError, refuse_odd
-from helexa.engine.plan import Chunk, StepPlan
-from helexa.engine.quant import Quant
-from helexa.engine.runner import PagedRunner
-from helexa.engine.scheduler import Budget
+from helexa.engine.networks.runner import PagedRunner
+from helexa.engine.parallel.network import ShareError, refuse_odd
+from helexa.engine.quant.formats import Quant
+from helexa.engine.scheduling.plan import Chunk, StepPlan
+from helexa.engine.scheduling.scheduler import Budget
 from helexa.tiny import CHECKPOINT
 
 OUTPUT = 12

@@ -8,9 +8,9 @@ from queue import SimpleQueue
 
 import pytest
 
-from helexa.engine import parallel_control
-from helexa.engine.parallel_control import Gate, JoinError, Lead, Member, Peer, tally
-from helexa.engine.parallel_frames import (
+from helexa.engine.parallel import control as parallel_control
+from helexa.engine.parallel.control import Gate, JoinError, Lead, Member, Peer, tally
+from helexa.engine.parallel.frames import (
     VERSION,
     Challenge,
     Drop,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helexa.engine import parallel_frames
-from helexa.engine.parallel_frames import (
+from helexa.engine.parallel import frames as parallel_frames
+from helexa.engine.parallel.frames import (
     Challenge,
     Drop,
     Join,
@@ -25,7 +25,7 @@ from helexa.engine.parallel_frames import (
     encode,
     receive,
 )
-from helexa.engine.plan import Chunk, StepPlan
+from helexa.engine.scheduling.plan import Chunk, StepPlan
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 POSITION = st.integers(0, 2**31)

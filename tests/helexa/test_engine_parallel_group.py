@@ -13,8 +13,8 @@ import torch
 import torch.distributed as dist
 from rank_threads import CPU, Ranks
 
-from helexa.engine.parallel_control import WEDGED
-from helexa.engine.parallel_group import (
+from helexa.engine.parallel.control import WEDGED
+from helexa.engine.parallel.group import (
     GlooGroup,
     form,
     interface_of,

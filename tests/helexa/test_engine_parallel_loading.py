@@ -8,11 +8,11 @@ import pytest
 from architectures import make_module
 from attrs import define, field
 
-from helexa.engine import parallel_loading
-from helexa.engine.loading import LoadError
-from helexa.engine.parallel_control import tally
-from helexa.engine.parallel_frames import LoadShard, Vote
-from helexa.engine.parallel_loading import AgreedError, ShardLoading, load_shard
+from helexa.engine.parallel import loading as parallel_loading
+from helexa.engine.parallel.control import tally
+from helexa.engine.parallel.frames import LoadShard, Vote
+from helexa.engine.parallel.loading import AgreedError, ShardLoading, load_shard
+from helexa.engine.weights.loading import LoadError
 
 ORDER = LoadShard("m", "/m", 8, 2**30, "int8")
 

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from helexa.engine import packing, quant_check, quant_int4, quant_int8
-from helexa.engine.packing import Linear, make_linear, module_bytes, pack_in_place
-from helexa.engine.quant import (
+from helexa.engine.quant import check as quant_check
+from helexa.engine.quant import int4 as quant_int4
+from helexa.engine.quant import int8 as quant_int8
+from helexa.engine.quant import packing
+from helexa.engine.quant.formats import (
     GROUP,
     Quant,
     QuantError,
@@ -22,10 +24,11 @@ from helexa.engine.quant import (
     reduced_bytes,
     rough_bytes,
 )
-from helexa.engine.quant_fp8 import Fp8
-from helexa.engine.quant_int4 import Int4
-from helexa.engine.quant_int8 import Int8
-from helexa.engine.quant_vnni import Int8Vnni, can_multiply
+from helexa.engine.quant.fp8 import Fp8
+from helexa.engine.quant.int4 import Int4
+from helexa.engine.quant.int8 import Int8
+from helexa.engine.quant.packing import Linear, make_linear, module_bytes, pack_in_place
+from helexa.engine.quant.vnni import Int8Vnni, can_multiply
 
 BF16 = torch.bfloat16
 CPU = torch.device("cpu")
@@ -240,7 +243,8 @@ def test_a_kernel_that_is_broken_is_refused(
 
 _SMALLER = """
 import torch
-from helexa.engine import packing, quant_check, quant_int4, quant_int8
+from helexa.engine.quant import check as quant_check
+from helexa.engine.quant import int4 as quant_int4
 print(torch.backends.cpu.get_cpu_capability(), quant_int4._block())
 for quant in ("int8", "int4"):
     quant_check.check(quant, torch.device("cpu"))

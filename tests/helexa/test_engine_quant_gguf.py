@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from quality import Distance, bundled, distance, logits_of
 from torch import Tensor
 
-from helexa.engine import quant_gguf_model
-from helexa.engine.native import NativeNetwork
-from helexa.engine.packing import pack_in_place
-from helexa.engine.plan import Chunk, StepPlan
-from helexa.engine.quant import NEAREST, Quant, gguf_bytes, gguf_token_bytes
-from helexa.engine.quant_gguf import _WIDEN, open_file, read
-from helexa.engine.quant_gguf_model import GgufModel, open_model
-from helexa.engine.runner import PagedRunner
+from helexa.engine.networks.native import NativeNetwork
+from helexa.engine.networks.runner import PagedRunner
+from helexa.engine.quant.formats import NEAREST, Quant, gguf_bytes, gguf_token_bytes
+from helexa.engine.quant.gguf import _WIDEN, open_file, read
+from helexa.engine.quant.packing import pack_in_place
+from helexa.engine.scheduling.plan import Chunk, StepPlan
+from helexa.engine.weights import gguf_model as quant_gguf_model
+from helexa.engine.weights.gguf_model import GgufModel, open_model
 from helexa.gguf import KINDS, GgufError, Header, read_header
 
 # One block at a time, one weight at a time

@@ -10,11 +10,11 @@ from gguf_files import header_of, write_model
 from quality import bundled
 
 from helexa import tiny
-from helexa.engine import files
-from helexa.engine.loading import LoadError, load_model
 from helexa.engine.memory import MIB
-from helexa.engine.plan import Chunk, StepPlan
-from helexa.engine.quant import Quant
+from helexa.engine.quant.formats import Quant
+from helexa.engine.scheduling.plan import Chunk, StepPlan
+from helexa.engine.weights import files
+from helexa.engine.weights.loading import LoadError, load_model
 
 PROMPT = tuple(range(20, 50))
 

@@ -6,11 +6,11 @@ from architectures import BLOCK, NATIVE, make_module
 from quality import Distance, bundled, distance, logits_of
 from torch import Tensor
 
-from helexa.engine.native import NativeNetwork
-from helexa.engine.packing import pack_in_place
-from helexa.engine.plan import Chunk, StepPlan
-from helexa.engine.quant import Quant
-from helexa.engine.runner import PagedRunner
+from helexa.engine.networks.native import NativeNetwork
+from helexa.engine.networks.runner import PagedRunner
+from helexa.engine.quant.formats import Quant
+from helexa.engine.quant.packing import pack_in_place
+from helexa.engine.scheduling.plan import Chunk, StepPlan
 
 WORST = {
     "int8": Distance(perplexity=1.001, divergence=0.002, agreement=0.98, logits=0.025),

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from helexa.engine.packing import make_linear
-from helexa.engine.quant_int8 import Int8, reduce
-from helexa.engine.quant_vnni import Int8Vnni, _digits, can_multiply
+from helexa.engine.quant.int8 import Int8, reduce
+from helexa.engine.quant.packing import make_linear
+from helexa.engine.quant.vnni import Int8Vnni, _digits, can_multiply
 
 BF16 = torch.bfloat16
 pytestmark = pytest.mark.skipif(
@@ -76,7 +76,8 @@ def test_weights_in_float32_are_left_to_the_other_kernel() -> None:
 
 _OLDER = """
 import torch
-from helexa.engine import quant_check, quant_vnni
+from helexa.engine.quant import check as quant_check
+from helexa.engine.quant import vnni as quant_vnni
 quant_check.check("int8", torch.device("cpu"))
 print(quant_vnni.can_multiply(torch.empty(0, dtype=torch.bfloat16)))
 """

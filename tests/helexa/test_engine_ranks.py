@@ -13,15 +13,16 @@ from engine_runs import Bench, greedy, prompt
 from rank_threads import Ranks
 
 from actors import python
-from helexa.engine import parallel_frames, protocol, ranks
+from helexa.engine import protocol, ranks
 from helexa.engine.core import Engine
-from helexa.engine.loading import LoadedModel, LoadError, load_model
-from helexa.engine.parallel_control import ALONE, Lead, Member, Peer
-from helexa.engine.parallel_frames import Drop, LoadShard, RankProtocolError, Step, Vote
-from helexa.engine.parallel_loading import ShardLoading, load_shard
-from helexa.engine.plan import Chunk, StepPlan
+from helexa.engine.parallel import frames as parallel_frames
+from helexa.engine.parallel.control import ALONE, Lead, Member, Peer
+from helexa.engine.parallel.frames import Drop, LoadShard, RankProtocolError, Step, Vote
+from helexa.engine.parallel.loading import ShardLoading, load_shard
 from helexa.engine.ranks import Follower, LeadRunner
-from helexa.engine.scheduler import Budget
+from helexa.engine.scheduling.plan import Chunk, StepPlan
+from helexa.engine.scheduling.scheduler import Budget
+from helexa.engine.weights.loading import LoadedModel, LoadError, load_model
 from helexa.tiny import CHECKPOINT
 
 END = Drop("the test is over")

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from helexa.engine import reading
-from helexa.engine.headers import FileError, read_header
-from helexa.engine.reading import WeightReader
+from helexa.engine.weights import reading
+from helexa.engine.weights.headers import FileError, read_header
+from helexa.engine.weights.reading import WeightReader
 
 CPU = torch.device("cpu")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)

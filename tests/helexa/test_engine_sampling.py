@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samplers import CPU, Operations, pick, sample, tied
 
-from helexa.engine.drawing import uniform
-from helexa.engine.sampling import Sampled, Sampler
+from helexa.engine.sampling.drawing import uniform
+from helexa.engine.sampling.sampler import Sampled, Sampler
 from helexa.wire.sampling import SamplingParams
 
 VOCABULARY = 200  # more than the candidates that are looked at

@@ -15,9 +15,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from samplers import CPU, Operations, pick, tied
 
-from helexa.engine import drawing
-from helexa.engine.drawing import SHORT, WIDTH, RowSettings, Settings, candidates
-from helexa.engine.sampling import Sampler
+from helexa.engine.sampling import drawing
+from helexa.engine.sampling.drawing import SHORT, WIDTH, RowSettings, Settings, candidates
+from helexa.engine.sampling.sampler import Sampler
 from helexa.wire.sampling import SamplingParams
 
 STEPS = 500

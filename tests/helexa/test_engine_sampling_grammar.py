@@ -14,8 +14,8 @@ from llguidance import LLMatcher, LLTokenizer
 from samplers import CPU
 from tokenizers import Tokenizer
 
-from helexa.engine.masks import allows_only, forbid
-from helexa.engine.sampling import Sampled, Sampler
+from helexa.engine.sampling.masks import allows_only, forbid
+from helexa.engine.sampling.sampler import Sampled, Sampler
 from helexa.grammar import compile_grammar, load_tokenizer
 from helexa.grammar_trial import limits
 from helexa.tiny import CHECKPOINT

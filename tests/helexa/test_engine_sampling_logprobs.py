@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samplers import Operations, sample, tied
 
-from helexa.engine.logprobs import logprobs
+from helexa.engine.sampling.logprobs import logprobs
 from helexa.wire.sampling import SamplingParams
 
 GREEDY = SamplingParams(temperature=0)

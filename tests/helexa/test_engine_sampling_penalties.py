@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samplers import CPU, pick, sample, tied
 
-from helexa.engine.penalties import Adjustments, adjust
-from helexa.engine.sampling import Sampler
+from helexa.engine.sampling.penalties import Adjustments, adjust
+from helexa.engine.sampling.sampler import Sampler
 from helexa.wire.sampling import SamplingParams
 
 GREEDY = SamplingParams(temperature=0)

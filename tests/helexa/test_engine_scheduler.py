@@ -3,8 +3,8 @@
 import pytest
 from paged_memory import ALPHABET, Simulation, alone, prompt, shape
 
-from helexa.engine.scheduler import Budget
-from helexa.engine.sequence import Sequence
+from helexa.engine.scheduling.scheduler import Budget
+from helexa.engine.scheduling.sequence import Sequence
 
 
 def generated(sequence: Sequence) -> list[int]:

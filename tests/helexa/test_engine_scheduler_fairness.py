@@ -5,10 +5,10 @@ from random import Random
 import pytest
 from paged_memory import Simulation, prompt
 
-from helexa.engine.fairness import Service, WaitingQueue
 from helexa.engine.protocol import Submit
-from helexa.engine.scheduler import TURN, Budget
-from helexa.engine.sequence import Sequence
+from helexa.engine.scheduling.fairness import Service, WaitingQueue
+from helexa.engine.scheduling.scheduler import TURN, Budget
+from helexa.engine.scheduling.sequence import Sequence
 
 A, B, C = (0, "a"), (0, "b"), (0, "c")
 

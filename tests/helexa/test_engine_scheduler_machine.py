@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from paged_memory import Simulation
 
-from helexa.engine.plan import StepPlan
-from helexa.engine.scheduler import Budget
+from helexa.engine.scheduling.plan import StepPlan
+from helexa.engine.scheduling.scheduler import Budget
 
 PIECES = st.sampled_from([[0] * 4, [0] * 9, [0, 1], [1, 0, 2], [1] * 6, [0, 1, 2, 3] * 4])
 PROMPTS = st.lists(PIECES, min_size=1, max_size=4).map(lambda pieces: sum(pieces, list[int]()))

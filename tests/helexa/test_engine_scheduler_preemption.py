@@ -3,8 +3,8 @@
 import pytest
 from paged_memory import Simulation, alone, prompt, shape
 
-from helexa.engine.plan import StepPlan
-from helexa.engine.scheduler import Budget
+from helexa.engine.scheduling.plan import StepPlan
+from helexa.engine.scheduling.scheduler import Budget
 
 # Running out of blocks
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from helexa.engine.blocks import BlockManager
-from helexa.engine.plan import StepPlan
 from helexa.engine.protocol import ScoringParams, Submit
-from helexa.engine.scheduler import LEAST_SCORED, Budget, Scheduler
-from helexa.engine.sequence import Sequence
+from helexa.engine.scheduling.blocks import BlockManager
+from helexa.engine.scheduling.plan import StepPlan
+from helexa.engine.scheduling.scheduler import LEAST_SCORED, Budget, Scheduler
+from helexa.engine.scheduling.sequence import Sequence
 from helexa.wire.sampling import SamplingParams
 
 PLAIN = SamplingParams(max_tokens=40)

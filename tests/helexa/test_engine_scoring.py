@@ -11,14 +11,15 @@ from attrs import define, evolve, field
 from engine_runs import assert_idle, load, prompt, with_pool
 from rank_threads import Ranks, ShardedRunner
 
-from helexa.engine import core, scoring
+from helexa.engine import core
 from helexa.engine.core import Engine
-from helexa.engine.loading import LoadedModel
-from helexa.engine.plan import StepPlan
+from helexa.engine.networks.runner import Runner
+from helexa.engine.networks.stateful import StatefulRunner
 from helexa.engine.protocol import Failed, Finished, Progress, Report, ScoringParams, Submit, TokenDelta, TokenLogprob
-from helexa.engine.runner import Runner
-from helexa.engine.scheduler import LEAST_SCORED, Budget
-from helexa.engine.stateful import StatefulRunner
+from helexa.engine.sampling import scoring
+from helexa.engine.scheduling.plan import StepPlan
+from helexa.engine.scheduling.scheduler import LEAST_SCORED, Budget
+from helexa.engine.weights.loading import LoadedModel
 from helexa.wire.sampling import SamplingParams
 
 PROMPT = prompt(60)

@@ -10,10 +10,10 @@ import transformers
 from architectures import CONTEXT, VOCABULARY, Greedy, continue_greedily, make_module
 from structlog.testing import capture_logs
 
-from helexa.engine.plan import Chunk, StepPlan
-from helexa.engine.runner import make_network
-from helexa.engine.scheduler import Budget
-from helexa.engine.stateful import NotContinuedError, StatefulRunner
+from helexa.engine.networks.runner import make_network
+from helexa.engine.networks.stateful import NotContinuedError, StatefulRunner
+from helexa.engine.scheduling.plan import Chunk, StepPlan
+from helexa.engine.scheduling.scheduler import Budget
 
 SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,

@@ -15,9 +15,9 @@ from engine_runs import PATIENCE, greedy, prompt
 from llguidance import LLMatcher
 from structlog.testing import capture_logs
 
-from helexa.engine import constraints, files, loading
 from helexa.engine.memory import MIB
-from helexa.engine.native import NativeNetwork
+from helexa.engine.networks.native import NativeNetwork
+from helexa.engine.networks.runner import PagedRunner
 from helexa.engine.protocol import (
     Abort,
     Began,
@@ -35,7 +35,8 @@ from helexa.engine.protocol import (
     Unload,
     Unloaded,
 )
-from helexa.engine.runner import PagedRunner
+from helexa.engine.sampling import constraints
+from helexa.engine.weights import files, loading
 from helexa.engine.worker import Link, Worker
 
 

@@ -36,7 +36,7 @@ import tui
 from config import BUNDLED_MODEL, InvalidValueError, Model
 from helexa.cortex.access.auth import ALL_SCOPES, Gate, Key, sha256
 from helexa.cortex.exchange.prefixes import prefixes
-from helexa.engine.blocks import chain, salt_root
+from helexa.engine.scheduling.blocks import chain, salt_root
 from helexa.web.front import MOST_HEADERS
 from helexa.web.server import LARGEST_HEAD
 

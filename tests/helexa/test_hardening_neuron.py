@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from neurons import answer, app_of, ask, complete, play, say
 
 from config import Address
-from helexa.engine.loading import LoadError, load_model
+from helexa.engine.weights.loading import LoadError, load_model
 from helexa.neuron.guard import allowed_listen
 from helexa.neuron.service import Service
 from helexa.text import ChatTokenizer, sandbox

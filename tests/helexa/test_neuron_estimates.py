@@ -18,9 +18,9 @@ from http_parts import Call
 from hubs import Hub, Repository, contents, serving_hub
 
 from helexa import tiny
-from helexa.engine import files
-from helexa.engine.footprint import Target
 from helexa.engine.memory import MIB
+from helexa.engine.weights import files
+from helexa.engine.weights.footprint import Target
 from helexa.neuron import estimates
 from helexa.neuron.sources.listing import Listing, RemoteFile
 from helexa.web.front import Front

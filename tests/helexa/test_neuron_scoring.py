@@ -14,7 +14,7 @@ from neurons import answer, complete, play
 
 from helexa.engine.core import Engine
 from helexa.engine.protocol import Failed, Finished, ScoringParams, Submit, TokenLogprob
-from helexa.engine.scheduler import Budget
+from helexa.engine.scheduling.scheduler import Budget
 from helexa.neuron import prepare
 from helexa.neuron.ports import End
 from helexa.text import ChatTokenizer

@@ -7,12 +7,12 @@ import torch
 import transformers
 from attrs import define, field
 
-from helexa.engine.blocks import BlockManager
+from helexa.engine.networks.runner import PagedRunner, Runner, make_network
+from helexa.engine.networks.stateful import StatefulRunner
 from helexa.engine.protocol import Submit
-from helexa.engine.runner import PagedRunner, Runner, make_network
-from helexa.engine.scheduler import Budget, Scheduler
-from helexa.engine.sequence import Sequence
-from helexa.engine.stateful import StatefulRunner
+from helexa.engine.scheduling.blocks import BlockManager
+from helexa.engine.scheduling.scheduler import Budget, Scheduler
+from helexa.engine.scheduling.sequence import Sequence
 from helexa.wire.sampling import SamplingParams
 
 torch.set_num_threads(1)  # for models this small a second thread is only in the way

@@ -11,11 +11,11 @@ import torch
 from attrs import define, evolve, field
 
 from helexa.engine.core import Engine
-from helexa.engine.loading import LoadedModel, load_model
-from helexa.engine.plan import StepPlan
+from helexa.engine.networks.runner import Runner
 from helexa.engine.protocol import Failed, Finished, Progress, Report, Submit, TokenDelta, TokenLogprob
-from helexa.engine.runner import Runner
-from helexa.engine.scheduler import Budget
+from helexa.engine.scheduling.plan import StepPlan
+from helexa.engine.scheduling.scheduler import Budget
+from helexa.engine.weights.loading import LoadedModel, load_model
 from helexa.wire.sampling import SamplingParams
 
 NAME = "m"

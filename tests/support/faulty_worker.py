@@ -17,9 +17,9 @@ import torch
 from attrs import define, evolve
 
 from helexa.engine import worker
-from helexa.engine.loading import LoadedModel, LoadError
-from helexa.engine.plan import StepPlan
-from helexa.engine.runner import Runner
+from helexa.engine.networks.runner import Runner
+from helexa.engine.scheduling.plan import StepPlan
+from helexa.engine.weights.loading import LoadedModel, LoadError
 
 POISON = 301
 """A token id."""

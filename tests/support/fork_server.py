@@ -35,14 +35,15 @@ _KNOWN = dict(os.environ)
 
 def engines() -> None:
     """What an engine's process imports, in its order; none of the modules that are run."""
-    from helexa.engine import environment, libraries, parallel_group  # noqa: F401 - imported to be there
+    from helexa.engine import environment, libraries
+    from helexa.engine.parallel import group as parallel_group  # noqa: F401 - imported to be there
 
     environment.prepare()
     libraries.bring_in()
     from transformers import LlamaForCausalLM, Qwen3ForCausalLM  # noqa: F401 - likewise
 
     import helexa.engine.core
-    import helexa.engine.loading  # noqa: F401 - likewise
+    import helexa.engine.weights.loading  # noqa: F401 - likewise
 
 
 def gateways() -> None:

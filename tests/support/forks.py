@@ -22,7 +22,6 @@ import faulty_worker
 import fork_server
 import pytest
 from attrs import define, field
-from budget_parts import IMPATIENT
 
 from actors import python
 
@@ -119,12 +118,6 @@ def is_engine(command: Sequence[str]) -> bool:
 def is_script(command: Sequence[str]) -> bool:
     """Whether a script that lies in the command line is to be run."""
     return list(command[:2]) == [sys.executable, "-c"]
-
-
-def is_gateway(command: Sequence[str]) -> bool:
-    """Whether `helexa up` is to be run on a host of `budget_parts` that has a gateway alone, and nothing around it."""
-    program = list(command[1:-4])
-    return command[0] == sys.executable and command[-1] == "gate" and program in (["-m", "helexa"], [*IMPATIENT])
 
 
 def _job(asked: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:

@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from helexa.engine.quant_gguf_model import gguf_name
+from helexa.engine.weights.gguf_model import gguf_name
 from helexa.gguf import KINDS, Header
 
 NUMBERS = {kind.name: number for number, kind in KINDS.items()}

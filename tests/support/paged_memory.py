@@ -10,11 +10,11 @@ from zlib import crc32
 
 from attrs import define, field
 
-from helexa.engine.blocks import BlockManager
-from helexa.engine.plan import Chunk, StepPlan
 from helexa.engine.protocol import Submit
-from helexa.engine.scheduler import Budget, Scheduler
-from helexa.engine.sequence import Sequence
+from helexa.engine.scheduling.blocks import BlockManager
+from helexa.engine.scheduling.plan import Chunk, StepPlan
+from helexa.engine.scheduling.scheduler import Budget, Scheduler
+from helexa.engine.scheduling.sequence import Sequence
 from helexa.wire.sampling import SamplingParams
 
 ALPHABET = 5

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from helexa import tiny
-from helexa.engine.packing import pack_in_place
-from helexa.engine.quant import Quant
+from helexa.engine.quant.formats import Quant
+from helexa.engine.quant.packing import pack_in_place
 from helexa.tiny.corpus import Draw, conversation, task_names
 from helexa.tiny.encode import Renderer, Row, encode
 

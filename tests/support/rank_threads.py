@@ -9,11 +9,11 @@ import torch.distributed as dist
 from architectures import BLOCK
 from torch import Tensor
 
-from helexa.engine.parallel import ParallelNetwork
-from helexa.engine.parallel_group import Collectives, form
-from helexa.engine.plan import StepPlan
-from helexa.engine.quant import Quant
-from helexa.engine.runner import PagedRunner
+from helexa.engine.networks.runner import PagedRunner
+from helexa.engine.parallel.group import Collectives, form
+from helexa.engine.parallel.network import ParallelNetwork
+from helexa.engine.quant.formats import Quant
+from helexa.engine.scheduling.plan import StepPlan
 
 T = TypeVar("T")
 CPU = torch.device("cpu")

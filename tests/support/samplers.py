@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helexa.engine.sampling import Sampled, Sampler
+from helexa.engine.sampling.sampler import Sampled, Sampler
 from helexa.wire.sampling import SamplingParams
 
 CPU = torch.device("cpu")

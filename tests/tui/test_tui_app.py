@@ -21,7 +21,7 @@ from tui.screens.dialogs import Ask, Confirm, Secret
 from tui.screens.help import Help, groups
 from tui.screens.registry import SCREENS
 from tui.shapes import Event
-from tui.themes import PLAIN, THEMES
+from tui.themes import ANSI_DARK, PLAIN, THEMES
 from tui.widgets.filterbar import FilterBar
 from tui.widgets.foldedlist import FoldedList
 from tui.widgets.jump import LETTERS, Jump, labels, targets
@@ -513,3 +513,15 @@ def test_a_recording_that_cannot_go_on_is_said_and_the_console_goes_on(tmp_path:
 
     with recorder:
         consoles.run(app, steps)
+
+
+def test_the_first_picture_is_in_the_consoles_own_colours() -> None:
+    app, script, _ = consoles.console()
+
+    async def steps(pilot: Pilot[None]) -> None:
+        script.say(LinkChanged("lost"))
+        await consoles.settle(pilot)
+        (red,) = {colour for text, colour, _ in drawn(app) if "NO CONNECTION" in text}
+        assert getattr(red, "triplet", None) == ANSI_DARK.ansi_colors[1]
+
+    consoles.run(app, steps)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from helexa.engine import files
+from helexa.engine.weights import files
 from helexa.neuron.sources import problems
 from helexa.neuron.sources.listing import split_parts
 

@@ -1,0 +1,1 @@
+"""The mathematics of a model, over the paged cache."""

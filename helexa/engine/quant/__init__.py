@@ -1,0 +1,1 @@
+"""Linear layers, in as many bits as a model is loaded with."""

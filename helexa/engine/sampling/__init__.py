@@ -1,0 +1,1 @@
+"""Which token comes next, and what is told of the others."""

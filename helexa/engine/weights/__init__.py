@@ -1,0 +1,1 @@
+"""A model's files, and what becomes of them in memory."""
