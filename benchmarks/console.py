@@ -1,6 +1,6 @@
 """What the console costs: how soon it opens, how fast a key is drawn while much happens, processor, memory of a replay.
 
-Everything runs without a terminal, so what a terminal itself takes to draw is not in these figures. The fleet of the
+What a terminal itself takes to draw is not in these figures. The fleet of the
 event rates is scripted: 20 nodes of 2 devices and 10 models, read once a second as the console does.
 
     .venv/bin/python benchmarks/console.py [--seconds 10] [--json FILE]
@@ -10,12 +10,17 @@ event rates is scripted: 20 nodes of 2 devices and 10 models, read once a second
 import argparse
 import asyncio
 import contextlib
+import fcntl
 import gc
 import json
+import os
+import pty
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -87,23 +92,28 @@ class Busy:
 
 
 def opening() -> dict[str, float]:
-    """Seconds from a new process to the first picture, the median of three."""
-    code = (
-        "import asyncio, sys; sys.path.insert(0, '.')\n"
-        "from tui.app import live\n"
-        "nobody = 'http://127.0.0.1:9'\n"
-        "async def main():\n"
-        "    async with live(nobody, None, nobody, readonly=False).run_test(size=(80, 24)) as pilot:\n"
-        "        await pilot.pause()\n"
-        "asyncio.run(main())\n"
-    )
-    return {"open_s": statistics.median(_seconds(code) for _ in range(3)), "python_s": _seconds("pass")}
+    """Seconds from `helexa console` in a terminal to the first picture, and of a Python alone; medians of five."""
+    console = [sys.executable, "-m", "helexa", "console", "--url", "http://127.0.0.1:9"]
+    nothing = [sys.executable, "-c", "print('Fleet')"]
+    return {
+        name: statistics.median(_until_drawn(command) for _ in range(5))
+        for name, command in (("open_s", console), ("python_s", nothing))
+    }
 
 
-def _seconds(code: str) -> float:
-    begin = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True)
-    return time.perf_counter() - begin
+def _until_drawn(command: list[str]) -> float:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    begin, shown = time.perf_counter(), b""
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        while b"Fleet" not in shown:
+            shown += os.read(ours, 65_536)
+        seconds = time.perf_counter() - begin
+        process.kill()
+    os.close(ours)
+    os.close(theirs)
+    return seconds
 
 
 async def _with(app: Console, steps: Callable[[Pilot[None]], Awaitable[None]]) -> None:

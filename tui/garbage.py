@@ -30,8 +30,12 @@ class Garbage:
         self._touched = self._collected = clock()
 
     def begin(self) -> None:
-        """Once the first picture is there: what has been made until now stays, and is not looked at again."""
+        """Once the first picture is there: what has been made until now stays, and is not looked at again.
+
+        Until then its owner had better have it switched off.
+        """
         gc.freeze()
+        gc.enable()
         young, middle, _ = gc.get_threshold()
         gc.set_threshold(young, middle, _NEVER)
 

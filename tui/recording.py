@@ -164,6 +164,7 @@ class Replay:
         self.logs_of: str | None = None  # it tells of those that were looked at
         self.places_of: str | None = None
         self.queries: dict[str, str] = {}  # likewise
+        self._told = 0.0
         self._changed = asyncio.Event()
         next(read(path), None)  # that it is none is said before a screen is drawn
 
@@ -187,17 +188,31 @@ class Replay:
         await asyncio.Event().wait()
 
     async def _until(self, at: float) -> None:
-        """Wait as long as the recording did; a leap of a day is made at once."""
+        """Wait as long as the recording did, less what drawing it has taken; a leap of a day is made at once."""
         if self.now == 0.0 or not 0 <= at - self.now < _LEAP:
-            self.now = at
+            self.now, self._told = at, time.monotonic()
         while self.paused or self.now < at:
-            begin = time.monotonic()
-            await self._wait(None if self.paused else (at - self.now) / self.speed)
-            if not self.paused:
-                self.now = min(at, self.now + (time.monotonic() - begin) * self.speed)
+            await self._go_on(at)
+        self._told = max(self._told, time.monotonic() - _LATE)
         await asyncio.sleep(0)
 
+    async def _go_on(self, at: float) -> None:
+        """Wait until it is time, or something has been changed."""
+        if self.paused:
+            await self._wait(None)
+            self._told = time.monotonic()
+            return
+        needed = (at - self.now) / self.speed
+        await self._wait(self._told + needed - time.monotonic())
+        passed = time.monotonic() - self._told
+        if passed < needed:
+            self.now, self._told = self.now + passed * self.speed, self._told + passed
+        else:
+            self.now, self._told = at, self._told + needed
+
     async def _wait(self, seconds: float | None) -> None:
+        if seconds is not None and seconds <= 0:
+            return
         self._changed.clear()
         try:
             await asyncio.wait_for(self._changed.wait(), seconds)
@@ -206,6 +221,8 @@ class Replay:
 
 
 _LEAP: Final = 3600.0
+_LATE: Final = 1.0
+"""So many seconds are caught up with; what is later than that goes on from where it is, as fast as it can be shown."""
 
 
 def _link(tell: Tell, state: LinkState, reason: str) -> None:

@@ -1,5 +1,6 @@
 """``helexa console``: which console is opened, where. Nothing of it is imported before it is known to be wanted."""
 
+import gc
 import os
 import shlex
 import sys
@@ -87,6 +88,7 @@ def show(wanted: Wanted, leaving: str | None = None) -> int:
     """
     if os.environ.get("TERM") == "linux":  # its fonts have letters, and hardly any sign
         os.environ.setdefault("HELEXA_ASCII", "1")
+    gc.disable()  # until the first picture is there, ``Garbage.begin``: what is made before is there to stay
     from tui.client import FleetError
     from tui.garbage import Garbage
     from tui.recording import RecordingError
@@ -98,6 +100,8 @@ def show(wanted: Wanted, leaving: str | None = None) -> int:
             found.run()
     except (FleetError, RecordingError) as error:
         return fail(str(error))
+    finally:
+        gc.enable()
     return DONE if found.return_code in (0, None) else FAILED
 
 

@@ -67,7 +67,9 @@ def test_it_is_done_a_second_after_the_last_key(garbage: Garbage, clock: Clock) 
 
 def test_what_was_there_at_the_beginning_is_not_looked_at_again_and_nothing_is_by_itself(garbage: Garbage) -> None:
     kept = Ring()
+    gc.disable()
     garbage.begin()
+    assert gc.isenabled()
     assert not any(each is kept for each in gc.get_objects())
     assert gc.get_threshold()[:2] == (700, 10)
     assert gc.get_threshold()[2] > 100_000

@@ -181,19 +181,61 @@ def test_a_replay_tells_what_was_seen_and_then_that_it_has_ended(tmp_path: Path)
     assert [each.at for each in heard if isinstance(each, Seen)] == [100.0, 100.5, 102.0]
 
 
+class Watch:
+    """A clock that goes on where a replay waits, and where what it has told is drawn."""
+
+    def __init__(self) -> None:
+        self.now, self.drawing = 7.0, 0.0
+        self.told: list[tuple[float, float]] = []
+
+    def replay(self, monkeypatch: pytest.MonkeyPatch, path: Path, speed: float) -> list[tuple[float, float]]:
+        """What was told, with the seconds since the beginning."""
+
+        async def wait(_: Replay, seconds: float | None) -> None:
+            assert seconds is not None
+            self.now += max(0.0, seconds)
+
+        async def main() -> None:
+            done, begin = asyncio.Event(), self.now
+
+            def tell(message: Message) -> None:
+                if isinstance(message, Seen):
+                    self.told.append((round(self.now - begin, 6), message.at))
+                    self.now += self.drawing
+                elif message == LinkChanged("ended", str(path)):
+                    done.set()
+
+            running = asyncio.ensure_future(Replay(path, speed).run(frozenset, tell))
+            await done.wait()
+            running.cancel()
+
+        monkeypatch.setattr(Replay, "_wait", wait)
+        monkeypatch.setattr("tui.recording.time.monotonic", lambda: self.now)
+        asyncio.run(main())
+        return self.told
+
+
 def test_a_replay_takes_as_long_as_what_it_shows_over_its_speed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waited: list[float] = []
+    path = written(tmp_path / "rec", *lines_at(50.0, 53.0, 59.0))
+    assert Watch().replay(monkeypatch, path, 4.0) == [(0.0, 50.0), (0.75, 53.0), (2.25, 59.0)]
 
-    async def wait(self: Replay, seconds: float | None) -> None:
-        assert seconds is not None
-        waited.append(seconds * self.speed)
-        self.now += seconds * self.speed
 
-    monkeypatch.setattr(Replay, "_wait", wait)
-    replayed(Replay(written(tmp_path / "rec", *lines_at(50.0, 53.0, 59.0)), 4.0), ended)
-    assert waited == [3.0, 6.0]
+def test_what_is_drawn_slowly_is_waited_for_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, watch = written(tmp_path / "rec", *lines_at(50.0, 53.0, 59.0)), Watch()
+    watch.drawing = 0.5
+    assert watch.replay(monkeypatch, path, 4.0) == [(0.0, 50.0), (0.75, 53.0), (2.25, 59.0)]
+
+
+def test_what_cannot_be_drawn_as_fast_is_late_and_not_ever_later_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, watch = written(tmp_path / "rec", *lines_at(0.5, *range(1, 11), 50.0)), Watch()
+    watch.drawing = 2.0
+    told = watch.replay(monkeypatch, path, 1.0)
+    assert [at for at, _ in told[1:11]] == [2.0 * each for each in range(1, 11)]
+    assert told[11] == (59.0, 50.0), "a second is caught up with, and no more"
 
 
 def test_a_night_without_a_console_is_leapt_over(tmp_path: Path) -> None:
