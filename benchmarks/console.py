@@ -3,7 +3,7 @@
 What a terminal itself takes to draw is not in these figures. The fleet of the
 event rates is scripted: 20 nodes of 2 devices and 10 models, read once a second as the console does.
 
-    .venv/bin/python benchmarks/console.py [--seconds 10] [--json FILE]
+    just bench-console [--seconds 10] [--json FILE]
 """
 
 # ruff: noqa: SLF001 - the last step before a terminal is private to Textual
