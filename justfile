@@ -97,10 +97,6 @@ bench-client *arguments:
 bench-console *arguments:
     {{ python }} benchmarks/console.py {{ arguments }}
 
-# how soon the console opens and a key is drawn, what it costs, and a replay's memory
-bench-console *arguments:
-    {{ python }} benchmarks/console.py {{ arguments }}
-
 # take the README's pictures of the console anew
 tour:
     {{ python }} docs/tour/take.py
