@@ -162,12 +162,18 @@ class FoldedScreen(ConsoleScreen):
         roomy = self.size.height >= _TALL and self._shown.absence is None
         self.say(".below", self.below(world, _BELOW, self.folds.size.width - 2) if roomy else None)
 
-    def _show_details(self) -> None:
-        """Beside the list where there is room, and in front of it where the operator asked for that."""
+    def _show_details(self, *, again: bool = True) -> None:
+        """Beside the list where there is room, and in front of it where the operator asked for that.
+
+        A pane that has just got room does not know yet how much: then it is done again once that is known.
+        """
         pane = self.query_one(DetailsPane)
         pane.display = self.size.width >= _BESIDE and self.content is not None
-        if pane.display:
-            pane.say(self._text(pane.scrollable_content_region.width))
+        width = pane.scrollable_content_region.width
+        if pane.display and not width and again:
+            self.call_after_refresh(partial(self._show_details, again=False))
+        elif pane.display:
+            pane.say(self._text(width))
         if self._front is not None:
             self._front.say(self._text(_FRONT))
 
