@@ -178,8 +178,9 @@ def test_a_worker_that_hangs_is_replaced_while_comments_keep_the_connection_aliv
 def test_a_client_that_leaves_during_a_recovery_leaves_nothing(mortal: Fleet) -> None:
     with HTTP.stream("POST", f"{mortal.url}/v1/chat/completions", json=STORY, timeout=30) as response:
         next(response.iter_text())
+        dying = psutil.Process(*mortal.workers())
         kill(mortal)
-        wait_until(lambda: not serves(mortal), 10, "a model that recovers")
-    wait_until(lambda: serves(mortal), 60, "a model that serves")
+        gone_all([dying], 5)
+    wait_until(lambda: mortal.workers() not in ([], [dying.pid]) and serves(mortal), 60, "another worker that serves")
     health = mortal.engine_health()
     assert (health["running"], health["waiting"]) == (0, 0)
