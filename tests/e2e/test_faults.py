@@ -30,12 +30,16 @@ def post(fleet: Fleet, body: object = None, **kwargs: Any) -> httpx.Response:
     return httpx.post(f"{fleet.url}/v1/chat/completions", json=HELLO if body is None else body, timeout=30, **kwargs)
 
 
+SEEN = '[actors.device_worker]\nrestart = { max = 100, window = "1s", backoff = "1500ms" }'
+"""A worker is missed for long enough to be looked at, however soon another one is ready."""
+
+
 @pytest.fixture(scope="module")
 def mending(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A fleet that is broken again and again, and mends itself each time."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv(SPARES, "1")
-        running = make_fleet(tmp_path_factory.mktemp("mending")).start()
+        running = make_fleet(tmp_path_factory.mktemp("mending"), SEEN).start()
     yield running
     assert running.stop() == 0
 
